@@ -1,2 +1,88 @@
+//! The programs that run in the kernel.
+//!
+//! Each probe point of the table becomes three small programs (fentry, kprobe, tracepoint) around one reader, so that
+//! userspace can attach whichever the kernel allows. Everything here runs inside somebody's system call: it reads,
+//! filters, writes one record and is gone.
 #![no_std]
 #![no_main]
+#![cfg_attr(
+    target_arch = "bpf",
+    feature(asm_experimental_arch),
+    expect(unstable_features, reason = "inline assembly for BPF")
+)]
+
+mod context;
+mod counter;
+mod filter;
+mod flow;
+mod kread;
+mod packet;
+mod readers;
+mod record;
+
+use core::ffi::c_void;
+
+use tracer_common::probes::{Backend, Point};
+
+use crate::{
+    context::{BtfArgs, Registers},
+    record::Meta,
+};
+
+macro_rules! tracepoint_program {
+    ($hop:literal $id:ident none) => {};
+    ($hop:literal $id:ident $reader:ident($($index:literal),*)) => {
+        #[unsafe(export_name = concat!("tracepoint_", $hop))]
+        #[unsafe(link_section = "tp_btf")]
+        extern "C" fn tracepoint(ctx: *mut c_void) -> i32 {
+            if let Some(meta) = Meta::start(Point::$id, Backend::Tracepoint) {
+                readers::$reader(&BtfArgs(ctx), meta, $($index),*);
+            }
+            0
+        }
+    };
+}
+
+macro_rules! programs {
+    ($(
+        $id:ident $hop:literal in $traffic:ident, $context:ident;
+        functions [$($function:literal),+] read $reader:ident($($arg:ident: $index:literal),*);
+        tracepoint $($none:ident $why:literal)? $($name:literal read $tp_reader:ident($($tp_arg:ident: $tp_index:literal),*))?;
+        about $about:literal;
+    )*) => {$(
+        const _: () = {
+            #[unsafe(export_name = concat!("fentry_", $hop))]
+            #[unsafe(link_section = "fentry")]
+            extern "C" fn fentry(ctx: *mut c_void) -> i32 {
+                if let Some(meta) = Meta::start(Point::$id, Backend::Fentry) {
+                    readers::$reader(&BtfArgs(ctx), meta, $($index),*);
+                }
+                0
+            }
+
+            #[unsafe(export_name = concat!("kprobe_", $hop))]
+            #[unsafe(link_section = "kprobe")]
+            extern "C" fn kprobe(ctx: *mut c_void) -> i32 {
+                if let Some(meta) = Meta::start(Point::$id, Backend::Kprobe) {
+                    readers::$reader(&Registers(ctx), meta, $($index),*);
+                }
+                0
+            }
+
+            tracepoint_program!($hop $id $($none)? $($tp_reader($($tp_index),*))?);
+        };
+    )*};
+}
+tracer_common::probe_points!(programs);
+
+// The kernel compares the whole section with "GPL" or "Dual MIT/GPL"; without it the tracing helpers are refused.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Never reached: the programs have no panicking path, and the verifier would refuse one.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,0 +1,32 @@
+//! How a program finds the arguments of the function or tracepoint that it sits on.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
+
+/// Access to argument `n` as a register's 64 bits. `n` must be a constant once everything is inlined.
+pub(crate) trait Args {
+    /// Argument `n`, from 0; 0 where the calling convention has no such register.
+    fn arg(&self, n: usize) -> u64;
+}
+
+/// The context of fentry and `tp_btf` programs: an array with one `u64` an argument.
+pub(crate) struct BtfArgs(pub(crate) *mut c_void);
+
+impl Args for BtfArgs {
+    #[inline(always)]
+    fn arg(&self, n: usize) -> u64 {
+        // SAFETY: the verifier knows how many arguments there are and refuses the program if `n` is beyond them.
+        unsafe { *self.0.cast::<u64>().add(n) }
+    }
+}
+
+/// The context of kprobe programs: the registers at the function's entry.
+pub(crate) struct Registers(pub(crate) *mut c_void);
+
+impl Args for Registers {
+    #[inline(always)]
+    fn arg(&self, n: usize) -> u64 {
+        ProbeContext { regs: self.0.cast::<pt_regs>() }.arg(n).unwrap_or(0)
+    }
+}

@@ -1,0 +1,187 @@
+//! Gives each flow a number, and announces it before its first hop.
+
+use aya_ebpf::{
+    macros::map,
+    maps::{LruHashMap, PerCpuArray},
+};
+use tracer_common::event::{DEVICE_NAME_LEN, DeviceRecord, FlowRecord, KIND_DEVICE, KIND_FLOW, NO_FLOW};
+
+use crate::{
+    counter::add_one,
+    kread::{self, Address, offset},
+    record,
+};
+
+/// `AF_UNIX`.
+pub(crate) const AF_UNIX: u8 = 1;
+/// `AF_INET`.
+pub(crate) const AF_INET: u8 = 2;
+/// `AF_INET6`.
+pub(crate) const AF_INET6: u8 = 10;
+
+/// `LOOPBACK_IFINDEX`: the loopback device has index 1 in every network namespace.
+pub(crate) const LOOPBACK: u32 = 1;
+
+/// What makes two packets part of the same flow. Ports in host byte order, addresses in network byte order.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct FlowKey {
+    /// Address of the `struct net`: the same addresses and ports mean another flow in another namespace.
+    pub(crate) net: u64,
+    pub(crate) saddr: [u8; 16],
+    pub(crate) daddr: [u8; 16],
+    pub(crate) sport: u16,
+    pub(crate) dport: u16,
+    pub(crate) protocol: u8,
+    pub(crate) family: u8,
+    pub(crate) pad: u16,
+}
+
+/// Exact, with no hash in its place: two flows never share a number.
+#[map]
+static FLOWS: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(65536, 0);
+
+#[map]
+static FLOW_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Devices that were announced, by namespace and index; the value is the name they had.
+#[map]
+static DEVICES: LruHashMap<[u64; 2], [u8; DEVICE_NAME_LEN]> = LruHashMap::with_max_entries(1024, 0);
+
+/// The number of the flow; [`NO_FLOW`] if it is new and cannot be announced, which the next hop tries
+/// again.
+#[inline(always)]
+pub(crate) fn number(key: &FlowKey) -> u64 {
+    // SAFETY: an LRU map may hand this entry to another flow between look-up and load only after 65536 younger ones;
+    // values are 8 aligned bytes, so the load is not torn.
+    if let Some(id) = unsafe { FLOWS.get(key) } {
+        return *id;
+    }
+    let Some(id) = next_number() else { return NO_FLOW };
+    let announced = record::submit(
+        KIND_FLOW,
+        FlowRecord {
+            kind: KIND_FLOW,
+            protocol: key.protocol,
+            family: key.family,
+            pad: 0,
+            netns: kread::u32_field(key.net, &offset::NET_INUM),
+            id,
+            saddr: key.saddr,
+            daddr: key.daddr,
+            sport: key.sport,
+            dport: key.dport,
+            pad2: 0,
+        },
+    );
+    if !announced {
+        return NO_FLOW;
+    }
+    // Announced first, entered second: no other CPU can use a number that userspace has not heard of. Two CPUs may
+    // announce the same flow under two numbers, which userspace allows for.
+    let _ = FLOWS.insert(key, id, 0);
+    id
+}
+
+/// A number that no other flow gets.
+///
+/// The kernel has no fetching atomic add before 5.12, so the counter is read on both sides of a plain one: if it moved
+/// by exactly one, nobody who interrupted this program on this CPU can have taken the same number.
+#[inline(always)]
+fn next_number() -> Option<u64> {
+    let count = FLOW_COUNT.get_ptr_mut(0)?;
+    for _ in 0..4 {
+        // SAFETY: this CPU's slot, aligned and alive; volatile and atomic, as interrupting programs write it too.
+        let (before, after) = unsafe {
+            let before = count.read_volatile();
+            add_one(count);
+            (before, count.read_volatile())
+        };
+        if after == before + 1 {
+            return Some((after << 16) | u64::from(record::cpu() & 0xffff));
+        }
+    }
+    None
+}
+
+/// Announces the name of a device, if it is not known under this name yet.
+#[inline(always)]
+pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
+    let mut name = [0u8; DEVICE_NAME_LEN];
+    kread::read_into(dev, u64::from(offset::NET_DEVICE_NAME.load()), &mut name);
+    let key = [net, u64::from(ifindex)];
+    // SAFETY: a torn name only makes the comparison fail, and the name is sent once more.
+    if let Some(known) = unsafe { DEVICES.get(key) }
+        && *known == name
+    {
+        return;
+    }
+    let record = DeviceRecord {
+        kind: KIND_DEVICE,
+        pad: [0; 3],
+        ifindex,
+        netns: kread::u32_field(net, &offset::NET_INUM),
+        pad2: 0,
+        name,
+    };
+    if record::submit(KIND_DEVICE, record) {
+        let _ = DEVICES.insert(key, name, 0);
+    }
+}
+
+/// Which way a socket's flow is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// From this socket to its peer.
+    Out,
+    /// From the peer to this socket.
+    In,
+}
+
+/// Fills in the flow of a connected IPv4 or IPv6 socket; says whether it is one. A socket of family `AF_INET6` whose
+/// peer is an IPv4-mapped address carries IPv4 packets, so its flow is an IPv4 flow.
+#[inline(always)]
+pub(crate) fn of_socket(sk: Address, direction: Direction, key: &mut FlowKey) -> bool {
+    let dport = u16::from_be(kread::u16_field(sk, &offset::SOCK_DPORT));
+    if dport == 0 {
+        return false;
+    }
+    let num = kread::u16_field(sk, &offset::SOCK_NUM);
+    key.family = kread::u16_field(sk, &offset::SOCK_FAMILY) as u8;
+    let (local, peer) = match direction {
+        Direction::Out => {
+            (key.sport, key.dport) = (num, dport);
+            (&mut key.saddr, &mut key.daddr)
+        }
+        Direction::In => {
+            (key.sport, key.dport) = (dport, num);
+            (&mut key.daddr, &mut key.saddr)
+        }
+    };
+    if key.family == AF_INET6 {
+        kread::read_into(sk, u64::from(offset::SOCK_V6_DADDR.load()), peer);
+        if is_v4_mapped(peer) {
+            key.family = AF_INET;
+            *peer = [0; 16];
+        } else {
+            kread::read_into(sk, u64::from(offset::SOCK_V6_RCV_SADDR.load()), local);
+        }
+    }
+    if key.family == AF_INET {
+        peer[..4].copy_from_slice(&kread::u32_field(sk, &offset::SOCK_DADDR).to_ne_bytes());
+        local[..4].copy_from_slice(&kread::u32_field(sk, &offset::SOCK_RCV_SADDR).to_ne_bytes());
+    } else if key.family != AF_INET6 {
+        return false;
+    }
+    key.protocol = kread::u16_field(sk, &offset::SOCK_PROTOCOL) as u8;
+    key.net = kread::u64_field(sk, &offset::SOCK_NET);
+    true
+}
+
+/// `::ffff:a.b.c.d`.
+#[inline(always)]
+fn is_v4_mapped(address: &[u8; 16]) -> bool {
+    let [a, b, c] =
+        [0, 4, 8].map(|i| u32::from_be_bytes([address[i], address[i + 1], address[i + 2], address[i + 3]]));
+    a == 0 && b == 0 && c == 0xffff
+}

@@ -1,0 +1,113 @@
+//! Finds the transport header of an `sk_buff` and reads from it what names the packet.
+
+use crate::{
+    flow::{AF_INET, AF_INET6, FlowKey},
+    kread::{self, Address, offset},
+};
+
+/// `IPPROTO_TCP`.
+pub(crate) const TCP: u8 = 6;
+/// `IPPROTO_UDP`.
+pub(crate) const UDP: u8 = 17;
+
+/// Bytes read from the start of the network header: IPv4 and TCP without options, or IPv6's fixed header.
+const FIRST_READ: usize = 40;
+/// Bytes of a TCP header up to and with the flags, rounded up to 8.
+const TRANSPORT_READ: usize = 16;
+
+/// A packet's flow and what its TCP header says. Filled in place: 512 bytes of stack leave no room for copies.
+#[derive(Default)]
+pub(crate) struct Packet {
+    pub(crate) key: FlowKey,
+    pub(crate) seq: u32,
+    pub(crate) ack: u32,
+    pub(crate) len: u32,
+    pub(crate) tcp_flags: u8,
+}
+
+/// Where the network header of an `sk_buff` begins.
+#[derive(Clone, Copy)]
+pub(crate) enum NetworkHeader {
+    /// At `skb->head + skb->network_header`: on the way out, and in a protocol's receive function.
+    Recorded,
+    /// At `skb->data`: between a device's receive function and the protocol, where `network_header` is not set yet
+    /// (`__netif_receive_skb_core` sets it).
+    Data,
+}
+
+impl Packet {
+    /// Reads an IPv4 or IPv6 packet; says whether it is one of TCP or UDP. Later fragments are not: they have no ports,
+    /// and with them no flow.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, skb: Address, header: NetworkHeader) -> bool {
+        let data = kread::u64_field(skb, &offset::SK_BUFF_DATA);
+        let network = match header {
+            NetworkHeader::Recorded => {
+                let head = kread::u64_field(skb, &offset::SK_BUFF_HEAD);
+                head.wrapping_add(u64::from(kread::u16_field(skb, &offset::SK_BUFF_NETWORK_HEADER)))
+            }
+            NetworkHeader::Data => data,
+        };
+        let mut bytes = [0u8; FIRST_READ];
+        if !kread::read_into(network, 0, &mut bytes) {
+            return false;
+        }
+        // Bytes from the network header to the packet's end. Below the IP layer `data` is before the network header
+        // (a link-layer header), in TCP it is behind it: the wrapping sum is right for both.
+        let behind =
+            kread::u32_field(skb, &offset::SK_BUFF_LEN).wrapping_add(data.wrapping_sub(network) as u32);
+
+        let key = &mut self.key;
+        let (header_len, network_len) = match bytes[0] >> 4 {
+            4 => {
+                if u16::from_be_bytes([bytes[6], bytes[7]]) & 0x1fff != 0 {
+                    return false;
+                }
+                key.family = AF_INET;
+                key.protocol = bytes[9];
+                key.saddr[..4].copy_from_slice(&bytes[12..16]);
+                key.daddr[..4].copy_from_slice(&bytes[16..20]);
+                let total = u16::from_be_bytes([bytes[2], bytes[3]]);
+                (u32::from(bytes[0] & 0xf) * 4, shorter(behind, u32::from(total)))
+            }
+            6 => {
+                key.family = AF_INET6;
+                key.protocol = bytes[6];
+                key.saddr.copy_from_slice(&bytes[8..24]);
+                key.daddr.copy_from_slice(&bytes[24..40]);
+                let payload = u16::from_be_bytes([bytes[4], bytes[5]]);
+                (40, shorter(behind, if payload == 0 { 0 } else { u32::from(payload) + 40 }))
+            }
+            _ => return false,
+        };
+        self.read_transport(network.wrapping_add(u64::from(header_len)), network_len.wrapping_sub(header_len))
+    }
+
+    /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP or UDP.
+    #[inline(always)]
+    pub(crate) fn read_transport(&mut self, transport: Address, len: u32) -> bool {
+        let mut bytes = [0u8; TRANSPORT_READ];
+        let key = &mut self.key;
+        if (key.protocol != TCP && key.protocol != UDP) || !kread::read_into(transport, 0, &mut bytes) {
+            return false;
+        }
+        key.sport = u16::from_be_bytes([bytes[0], bytes[1]]);
+        key.dport = u16::from_be_bytes([bytes[2], bytes[3]]);
+        if key.protocol == TCP {
+            self.tcp_flags = bytes[13];
+            self.seq = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
+            self.ack = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+            self.len = len.wrapping_sub(u32::from(bytes[12] >> 4) * 4);
+        } else {
+            self.len = len.wrapping_sub(8);
+        }
+        true
+    }
+}
+
+/// A received frame may be padded, so the IP header's length counts; it is 0 where a GSO packet is larger than it can
+/// say (BIG TCP), and there is no padding then.
+#[inline(always)]
+fn shorter(behind: u32, by_header: u32) -> u32 {
+    if by_header != 0 && by_header < behind { by_header } else { behind }
+}
