@@ -1,0 +1,6 @@
+//! pathtrace: the way of each local packet through the Linux kernel, hop by hop, with the time between hops.
+//!
+//! Data flows one way: `collect` (the kernel, or a recording) to `decode` to `correlate` to the path model to `render`
+//! and `export`. See ARCHITECTURE.md.
+
+pub mod model;

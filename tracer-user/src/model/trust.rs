@@ -1,0 +1,52 @@
+//! How far a run can be believed.
+
+use std::collections::BTreeMap;
+
+use super::Incomplete;
+
+/// What the kernel side could not deliver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Losses {
+    /// Hop records that the ring buffer had no room for.
+    pub hops: u64,
+    /// Other records (flows, names) that it had no room for. They are sent again later.
+    pub others: u64,
+    /// Times that the kernel skipped a program because one was running on that CPU; `None` where it does not count.
+    pub missed: Option<u64>,
+}
+
+impl Losses {
+    /// Hops that were lost one way or the other.
+    pub fn lost(&self) -> u64 {
+        self.hops + self.others + self.missed.unwrap_or(0)
+    }
+}
+
+/// The accounts of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Trust {
+    /// Hop records received.
+    pub events: u64,
+    /// What did not arrive.
+    pub losses: Losses,
+    /// Records that made no sense and were left out.
+    pub malformed: u64,
+    /// Paths that are whole.
+    pub complete: u64,
+    /// Paths that are not, by reason.
+    pub incomplete: BTreeMap<Incomplete, u64>,
+    /// From the first moment of the trace to the last, ns.
+    pub duration_ns: u64,
+}
+
+impl Trust {
+    /// Paths that are not whole.
+    pub fn incomplete_total(&self) -> u64 {
+        self.incomplete.values().sum()
+    }
+
+    /// Nothing lost, nothing incomplete, nothing malformed.
+    pub fn is_perfect(&self) -> bool {
+        self.losses.lost() == 0 && self.malformed == 0 && self.incomplete_total() == 0
+    }
+}
