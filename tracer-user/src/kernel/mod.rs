@@ -1,0 +1,6 @@
+//! What is known of the running kernel before anything is attached: its types, its symbols, what it allows, its clock.
+
+pub mod btf;
+pub mod clock;
+pub mod features;
+pub mod symbols;
