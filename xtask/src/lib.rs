@@ -1,0 +1,11 @@
+//! What `cargo xtask` does: finds or installs the eBPF toolchain, builds, tests and demonstrates pathtrace.
+//!
+//! It is a library as well because `tracer-user`'s build script compiles the kernel programs with the same code.
+
+pub mod apt;
+pub mod build;
+pub mod cli;
+pub mod privilege;
+pub mod process;
+pub mod toolchain;
+pub mod workspace;
