@@ -163,3 +163,21 @@ const _: () = {
     assert!(size_of::<UnixNameRecord>() == 128);
     assert!(offset_of!(UnixNameRecord, path) == 16);
 };
+
+/// Userspace decodes the records with `plain`.
+#[cfg(feature = "user")]
+mod decodable {
+    use super::{DeviceRecord, FlowRecord, HopRecord, TaskRecord, UnixNameRecord};
+
+    // SAFETY: `repr(C)`, integers and arrays of integers only, no implicit padding (asserted above by size and offset),
+    // so any bytes are a value.
+    unsafe impl plain::Plain for HopRecord {}
+    // SAFETY: as above.
+    unsafe impl plain::Plain for FlowRecord {}
+    // SAFETY: as above.
+    unsafe impl plain::Plain for TaskRecord {}
+    // SAFETY: as above.
+    unsafe impl plain::Plain for DeviceRecord {}
+    // SAFETY: as above.
+    unsafe impl plain::Plain for UnixNameRecord {}
+}

@@ -22,7 +22,7 @@ macro_rules! probe_points {
 
             TcpSendmsg "tcp_sendmsg" in Tcp, Process;
                 functions ["tcp_sendmsg"] read send_call(sk: 0, msg: 1, len: 2);
-                tracepoint "sock_send_length" read sent(sk: 0, ret: 1);
+                tracepoint "sock:sock_send_length" read sent(sk: 0, ret: 1);
                 about "The send system call enters TCP; names the sending process.";
 
             IpQueueXmit "ip_queue_xmit" in Ip, Any;
@@ -37,22 +37,22 @@ macro_rules! probe_points {
 
             FibLookup "fib_lookup" in Ip, Any;
                 functions ["fib_table_lookup"] read route_query(table: 0, flow: 1);
-                tracepoint "fib_table_lookup" read route_answer(table_id: 0, flow: 1);
+                tracepoint "fib:fib_table_lookup" read route_answer(table_id: 0, flow: 1);
                 about "Asks a routing table where the packet goes. An established connection does it once, at connect.";
 
             DevQueueXmit "dev_queue_xmit" in Ip, Any;
                 functions ["__dev_queue_xmit", "dev_queue_xmit"] read packet(skb: 0);
-                tracepoint "net_dev_queue" read packet(skb: 0);
+                tracepoint "net:net_dev_queue" read packet(skb: 0);
                 about "Entry of the device layer: all headers are complete.";
 
             LoopbackXmit "loopback_xmit" in Ip, Any;
                 functions ["loopback_xmit"] read packet(skb: 0);
-                tracepoint "net_dev_start_xmit" read packet_to_loopback(skb: 0, dev: 1);
+                tracepoint "net:net_dev_start_xmit" read packet_to_loopback(skb: 0, dev: 1);
                 about "The loopback device's transmit function.";
 
             EnqueueToBacklog "enqueue_to_backlog" in Ip, Any;
                 functions ["enqueue_to_backlog"] read queued(skb: 0, cpu: 1);
-                tracepoint "netif_rx" read queued_here(skb: 0);
+                tracepoint "net:netif_rx" read queued_here(skb: 0);
                 about "Appends the packet to a CPU's input queue and raises the receive softirq. Sending ends here.";
 
             ProcessBacklog "process_backlog" in Ip, Any;
@@ -62,12 +62,12 @@ macro_rules! probe_points {
 
             NetifReceiveSkb "netif_receive_skb" in Ip, Any;
                 functions ["__netif_receive_skb"] read received(skb: 0);
-                tracepoint "netif_receive_skb" read received(skb: 0);
+                tracepoint "net:netif_receive_skb" read received(skb: 0);
                 about "The packet is taken off the queue and handed to its protocol.";
 
             TcpV4Rcv "tcp_v4_rcv" in Ip, Any;
                 functions ["tcp_v4_rcv"] read packet(skb: 0);
-                tracepoint "tcp_probe" read packet(skb: 1);
+                tracepoint "tcp:tcp_probe" read packet(skb: 1);
                 about "TCP receives the segment and looks its socket up (tcp:tcp_probe: established sockets only).";
 
             TcpV6Rcv "tcp_v6_rcv" in Ip, Any;
@@ -77,12 +77,12 @@ macro_rules! probe_points {
 
             SockDefReadable "sock_def_readable" in Any, Any;
                 functions ["sock_def_readable"] read readable(sk: 0);
-                tracepoint "sk_data_ready" read readable(sk: 0);
+                tracepoint "sock:sk_data_ready" read readable(sk: 0);
                 about "Wakes whoever waits for data on the receiving socket.";
 
             TcpRecvmsg "tcp_recvmsg" in Tcp, Process;
                 functions ["tcp_rcv_space_adjust"] read read_up_to(sk: 0);
-                tracepoint "tcp_rcv_space_adjust" read read_up_to(sk: 0);
+                tracepoint "tcp:tcp_rcv_space_adjust" read read_up_to(sk: 0);
                 about "The reader has copied data out, up to the socket's copied_seq.";
         }
     };
@@ -170,10 +170,17 @@ impl Arg {
 /// A tracepoint that stands in for a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracepoint {
-    /// Its name, without the group.
-    pub name: &'static str,
+    /// Its full name, `group:name`.
+    pub full_name: &'static str,
     /// What its reader takes.
     pub args: &'static [Arg],
+}
+
+impl Tracepoint {
+    /// The name without the group, by which the kernel's types know it.
+    pub fn name(&self) -> &'static str {
+        self.full_name.split_once(':').map_or(self.full_name, |(_, name)| name)
+    }
 }
 
 /// A row of the table, as userspace sees it.
@@ -207,7 +214,7 @@ impl ProbePoint {
 macro_rules! tracepoint {
     (none $why:literal) => { Err($why) };
     ($name:literal read $reader:ident($($arg:ident: $index:literal),*)) => {
-        Ok(Tracepoint { name: $name, args: &[$(Arg { name: stringify!($arg), index: $index }),*] })
+        Ok(Tracepoint { full_name: $name, args: &[$(Arg { name: stringify!($arg), index: $index }),*] })
     };
 }
 

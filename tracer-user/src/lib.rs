@@ -3,4 +3,10 @@
 //! Data flows one way: `collect` (the kernel, or a recording) to `decode` to `correlate` to the path model to `render`
 //! and `export`. See ARCHITECTURE.md.
 
+pub mod cli;
+pub mod collect;
+pub mod correlate;
+pub mod decode;
+pub mod filter;
+pub mod kernel;
 pub mod model;

@@ -72,7 +72,10 @@ impl Coverage {
 
     /// The points that were tried, in the order of the path.
     pub fn tried(&self) -> impl Iterator<Item = (Point, &State)> {
-        Point::ALL.iter().map(|point| (*point, self.state(*point))).filter(|(_, state)| **state != State::NotNeeded)
+        Point::ALL
+            .iter()
+            .map(|point| (*point, self.state(*point)))
+            .filter(|(_, state)| **state != State::NotNeeded)
     }
 
     /// How many points are attached, and how many were tried.

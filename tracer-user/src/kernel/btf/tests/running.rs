@@ -39,8 +39,8 @@ fn every_function_takes_what_its_reader_reads() {
 fn every_tracepoint_takes_what_its_reader_reads() {
     let Some(btf) = running() else { return };
     for tracepoint in PROBES.iter().filter_map(|probe| probe.tracepoint.ok()) {
-        if let Some(actual) = btf.tracepoint_args(tracepoint.name) {
-            assert_eq!(check_args(tracepoint.name, tracepoint.args, &actual), Ok(()));
+        if let Some(actual) = btf.tracepoint_args(tracepoint.name()) {
+            assert_eq!(check_args(tracepoint.name(), tracepoint.args, &actual), Ok(()));
         }
     }
 }

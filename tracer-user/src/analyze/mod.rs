@@ -1,0 +1,11 @@
+//! What paths say together: how long each step takes.
+
+mod class;
+mod latency;
+#[cfg(test)]
+pub(crate) mod samples;
+mod summary;
+
+pub use class::Class;
+pub use latency::{LatencyTable, Quantiles, Row};
+pub use summary::Summary;

@@ -1,0 +1,305 @@
+//! The command line: what can be typed, and its checked meaning.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracer_common::probes::Backend;
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo pathtrace --port 8888                       each packet of port 8888, as it passes
+  sudo pathtrace -P 6379 --summary --duration 10s  where the time goes, for ten seconds
+  sudo pathtrace -P 8888 --format tree -c 5        five packets, one hop a line
+  sudo pathtrace -P 8888 --json -- curl -s http://127.0.0.1:8888/ | jq .total_ns
+  sudo pathtrace record -P 8888 -w run.ptr -- ./load.sh; pathtrace report -r run.ptr
+
+Data goes to standard output, everything else to standard error. While data goes to standard output, a command's own
+standard output goes to standard error.
+
+Exit status: 0 done; 1 with --strict: anything was lost or incomplete; 2 an error (usage, privilege, kernel). With a
+command, its own exit status, unless pathtrace itself has failed.
+
+It needs root, or CAP_BPF and CAP_PERFMON, and a kernel with BTF (CONFIG_DEBUG_INFO_BTF), 5.10 or later.";
+
+/// Shows the way of each local packet through the Linux kernel, hop by hop, with the time between hops.
+#[derive(Debug, Parser)]
+#[command(name = "pathtrace", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// Without a subcommand: live.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Live tracing.
+    #[command(flatten)]
+    pub live: LiveArgs,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Record a trace to a file, to look at it later or elsewhere
+    Record(RecordArgs),
+    /// Show a recorded trace (needs no privilege)
+    Report(ReportArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man,
+}
+
+/// Arguments of live tracing.
+#[derive(Debug, Args)]
+pub struct LiveArgs {
+    /// How and what to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// What to show.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// File to write
+    #[arg(short, long, value_name = "FILE")]
+    pub write: PathBuf,
+    /// How and what to trace.
+    #[command(flatten)]
+    pub trace: TraceArgs,
+}
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// File to read
+    #[arg(short, long, value_name = "FILE")]
+    pub read: PathBuf,
+    /// End after N paths
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// What to show.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// What to trace, until when, and by which means.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// Only packets with this port at either end (repeatable)
+    #[arg(short = 'P', long = "port", value_name = "PORT", help_heading = "Filters", value_parser = parse_port)]
+    pub ports: Vec<u16>,
+
+    /// End after N paths
+    #[arg(short, long, value_name = "N", help_heading = "Bounds", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after this time: 500ms, 10s, 2m
+    #[arg(long, value_name = "TIME", help_heading = "Bounds", value_parser = parse_duration)]
+    pub duration: Option<Duration>,
+    /// Trace while this command runs
+    #[arg(last = true, value_name = "CMD")]
+    pub exec: Vec<OsString>,
+
+    /// How to probe; auto takes, for each probe point, the cheapest that attaches: fentry, kprobe, tracepoint
+    #[arg(long, value_name = "NAME", help_heading = "Engine", default_value = "auto")]
+    pub backend: BackendChoice,
+    /// Size of the ring buffer, a power of two: 512K, 16M
+    #[arg(long, value_name = "SIZE", help_heading = "Engine", default_value = "16M", value_parser = parse_buffer_size)]
+    pub buffer_size: u32,
+    /// Kernel types from this file instead of /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE", help_heading = "Engine")]
+    pub btf: Option<PathBuf>,
+    /// Create this file as soon as tracing has begun
+    #[arg(long, value_name = "PATH", help_heading = "Engine")]
+    pub ready_file: Option<PathBuf>,
+    /// Exit with 1 if anything was lost or incomplete
+    #[arg(long, help_heading = "Engine")]
+    pub strict: bool,
+    /// Say nothing but errors and data
+    #[arg(short, long, help_heading = "Engine", conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice: the debug log, that of the kernel programs included
+    #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Engine")]
+    pub verbose: u8,
+}
+
+/// How results are shown.
+#[derive(Debug, Args)]
+pub struct OutputArgs {
+    /// Form of the paths
+    #[arg(long, value_name = "FORM", help_heading = "Output", default_value = "table")]
+    pub format: Format,
+    /// Short for --format json: one object a line, the summary last
+    #[arg(long, help_heading = "Output", conflicts_with = "format")]
+    pub json: bool,
+    /// No paths, only the summary at the end
+    #[arg(long, help_heading = "Output")]
+    pub summary: bool,
+    /// Times of the hops: since the hop before, since the first, or of the clock (UTC)
+    #[arg(short, long, value_name = "KIND", help_heading = "Output", default_value = "delta")]
+    pub time: Time,
+    /// Colours; auto: on a terminal, unless NO_COLOR is set
+    #[arg(long, value_name = "WHEN", help_heading = "Output", default_value = "auto")]
+    pub color: Color,
+    /// Write to this file instead of standard output
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
+    pub output: Option<PathBuf>,
+}
+
+/// Which backends to try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BackendChoice {
+    /// fentry, then kprobe, then tracepoint, for each point
+    Auto,
+    /// Only fentry
+    Fentry,
+    /// Only kprobes
+    Kprobe,
+    /// Only tracepoints
+    Tracepoint,
+}
+
+impl BackendChoice {
+    /// The backends, in the order in which they are tried.
+    pub fn backends(self) -> Vec<Backend> {
+        match self {
+            Self::Auto => Backend::ALL.to_vec(),
+            Self::Fentry => vec![Backend::Fentry],
+            Self::Kprobe => vec![Backend::Kprobe],
+            Self::Tracepoint => vec![Backend::Tracepoint],
+        }
+    }
+}
+
+/// Form of the paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// One line a packet
+    Table,
+    /// One hop a line
+    Tree,
+    /// One JSON object a line
+    Json,
+}
+
+/// Which times are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Time {
+    /// Since the hop before
+    Delta,
+    /// Since the path's first hop
+    Relative,
+    /// Time of day, UTC
+    Absolute,
+}
+
+/// When to use colours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+impl OutputArgs {
+    /// The form, `--json` included.
+    pub fn form(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
+}
+
+fn parse_port(text: &str) -> Result<u16, String> {
+    text.parse::<u16>()
+        .ok()
+        .filter(|port| *port != 0)
+        .ok_or_else(|| "a port is a number from 1 to 65535".to_owned())
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "ms" => 0.001,
+        "s" | "" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("a time is a number with ms, s, m or h, such as 500ms, 10s or 2m".to_owned()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "a time begins with a number, such as 10s".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds)
+        .ok()
+        .filter(|time| !time.is_zero() && *time <= Duration::from_secs(365 * 86400))
+        .ok_or_else(|| "a time is more than nothing and at most a year".to_owned())
+}
+
+fn parse_buffer_size(text: &str) -> Result<u32, String> {
+    // The kernel wants a power of two and whole pages; 1 GiB is more than any reader can fall behind.
+    let wrong = || "a buffer size is a power of two from 4K to 1G, such as 512K or 16M".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u32 = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 1,
+        "K" | "KIB" => 1 << 10,
+        "M" | "MIB" => 1 << 20,
+        "G" | "GIB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    let bytes = digits.parse::<u32>().ok().and_then(|number| number.checked_mul(unit)).ok_or_else(wrong)?;
+    if bytes.is_power_of_two() && (4096..=1 << 30).contains(&bytes) { Ok(bytes) } else { Err(wrong()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_simplest_call() {
+        let cli = Cli::try_parse_from(["pathtrace", "--port", "8888"]).unwrap();
+        assert_eq!(cli.live.trace.ports, [8888]);
+        assert!(cli.command.is_none());
+        assert_eq!(cli.live.output.form(), Format::Table);
+    }
+
+    #[test]
+    fn a_command_takes_the_rest() {
+        let cli = Cli::try_parse_from(["pathtrace", "-P", "80", "--", "curl", "--port", "x"]).unwrap();
+        assert_eq!(cli.live.trace.exec, ["curl", "--port", "x"]);
+    }
+
+    #[test]
+    fn wrong_values_say_what_is_valid() {
+        for (args, says) in [
+            (["--port", "0"], "1 to 65535"),
+            (["--port", "http"], "1 to 65535"),
+            (["--duration", "soon"], "such as 10s"),
+            (["--duration", "10y"], "500ms, 10s or 2m"),
+            (["--duration", "0s"], "more than nothing"),
+            (["--duration", "-1s"], "unexpected argument"),
+            (["--buffer-size", "3M"], "power of two"),
+            (["--buffer-size", "8G"], "power of two"),
+            (["--count", "0"], "not in 1.."),
+            (["--backend", "xdp"], "possible values"),
+        ] {
+            let error = Cli::try_parse_from([&["pathtrace"][..], &args].concat()).unwrap_err().to_string();
+            assert!(error.contains(says), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn sizes_and_times() {
+        assert_eq!(parse_buffer_size("16M"), Ok(16 << 20));
+        assert_eq!(parse_buffer_size("4096"), Ok(4096));
+        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+    }
+}

@@ -1,0 +1,75 @@
+//! What can go wrong between here and the kernel, in words that say what to do.
+
+use aya::{EbpfError, maps::MapError, programs::ProgramError};
+
+use crate::kernel::{btf::BtfError, symbols::SymbolError};
+
+/// Tracing is impossible.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectError {
+    /// The programs or their maps were refused.
+    #[error("the kernel refused the programs' maps: {}", chain(.0))]
+    Load(#[source] EbpfError),
+    /// The kernel's types are not as needed.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The kernel's types cannot be read by the loader.
+    #[error("cannot read the kernel's type information for loading: {0}")]
+    LoaderBtf(String),
+    /// The kernel's symbols cannot be read.
+    #[error(transparent)]
+    Symbols(#[from] SymbolError),
+    /// A map of the object is not there: the object is not this version's.
+    #[error("the compiled kernel programs have no map {0}: rebuild with `cargo xtask build`")]
+    NoMap(&'static str),
+    /// A map cannot be used.
+    #[error("cannot use the map {name}: {}", chain(source))]
+    Map {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: MapError,
+    },
+}
+
+impl CollectError {
+    /// Wraps a map's error with the map's name.
+    pub(super) fn map(name: &'static str) -> impl FnOnce(MapError) -> Self {
+        move |source| Self::Map { name, source }
+    }
+}
+
+/// An error with its causes. aya's messages mostly name the call and leave the cause to the source.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Why a program was refused, in one line. A verifier's log runs over pages: its last line but the statistics says why.
+pub(super) fn refusal(error: &ProgramError) -> String {
+    if let ProgramError::LoadError { io_error, verifier_log } = error {
+        let log = verifier_log.to_string();
+        let verdict = log.lines().rev().find(|line| {
+            let line = line.trim();
+            !line.is_empty()
+                && !["processed ", "verification time", "stack depth"]
+                    .iter()
+                    .any(|start| line.starts_with(start))
+        });
+        log::debug!("verifier: {log}");
+        return match verdict {
+            Some(verdict) if log.contains('\n') => format!("{io_error}: {}", verdict.trim()),
+            _ => io_error.to_string(),
+        };
+    }
+    chain(error)
+}

@@ -1,0 +1,117 @@
+//! The kernel side: loads the programs, attaches them, and hands their records over. The only room that knows aya.
+//!
+//! Nothing is pinned: programs, maps and links live exactly as long as this process, whatever ends it.
+
+mod attach;
+mod error;
+mod loader;
+mod misses;
+
+use std::path::PathBuf;
+
+use aya::{
+    Ebpf,
+    maps::{Array, MapData, PerCpuArray, RingBuf},
+};
+use aya_log::EbpfLogger;
+use tracer_common::{
+    event::{KIND_HOP, KINDS},
+    probes::Backend,
+};
+
+pub use self::error::CollectError;
+use crate::{
+    filter::Filter,
+    kernel::{btf::Btf, clock::monotonic_now_ns},
+    model::{Coverage, Losses},
+};
+
+/// What to load and attach.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// What the kernel filters.
+    pub filter: Filter,
+    /// Which backends to try, in this order.
+    pub backends: Vec<Backend>,
+    /// Size of the ring buffer, bytes: a power of two and a multiple of the page size.
+    pub buffer_bytes: u32,
+    /// The kernel's types, where they are not in `/sys/kernel/btf/vmlinux`.
+    pub btf_file: Option<PathBuf>,
+    /// Whether the programs write a debug log.
+    pub debug_log: bool,
+}
+
+/// The programs, loaded and attached. Dropping it detaches and unloads everything.
+pub struct Collector {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    lost: PerCpuArray<MapData, u64>,
+    enabled: Array<MapData, u32>,
+    logger: Option<EbpfLogger<&'static dyn log::Log>>,
+    coverage: Coverage,
+}
+
+impl Collector {
+    /// Loads and attaches. `progress` is called with the number of points done and of all points after each.
+    pub fn attach(
+        plan: &Plan,
+        btf: &Btf,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self, CollectError> {
+        let mut ebpf = loader::load(plan, btf)?;
+        let ring = loader::take(&mut ebpf, tracer_common::settings::EVENTS, RingBuf::try_from)?;
+        let lost = loader::take(&mut ebpf, tracer_common::settings::LOST, PerCpuArray::try_from)?;
+        let enabled = loader::take(&mut ebpf, tracer_common::settings::ENABLED, Array::try_from)?;
+        // The map is there only if a program writes a log.
+        let logger = if plan.debug_log { EbpfLogger::init(&mut ebpf).ok() } else { None };
+        let coverage = attach::attach_all(&mut ebpf, plan, btf, progress)?;
+        Ok(Self { ebpf, ring, lost, enabled, logger, coverage })
+    }
+
+    /// Which points are attached.
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+
+    /// All programs begin to work. Returns the moment, `CLOCK_MONOTONIC` ns: what happened before it was not seen.
+    pub fn start(&mut self) -> Result<u64, CollectError> {
+        self.enabled.set(0, 1, 0).map_err(CollectError::map(tracer_common::settings::ENABLED))?;
+        Ok(monotonic_now_ns())
+    }
+
+    /// All programs stop working. Records that they have written stay.
+    pub fn stop(&mut self) -> Result<(), CollectError> {
+        self.enabled.set(0, 0, 0).map_err(CollectError::map(tracer_common::settings::ENABLED))
+    }
+
+    /// Hands over the records that are there, at most `limit`, in the order in which they were written. Returns how
+    /// many there were.
+    pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
+        if let Some(logger) = &mut self.logger {
+            logger.flush();
+        }
+        let mut count = 0;
+        while count < limit
+            && let Some(record) = self.ring.next()
+        {
+            take(&record);
+            count += 1;
+        }
+        count
+    }
+
+    /// What was lost so far.
+    pub fn losses(&self) -> Result<Losses, CollectError> {
+        let mut losses = Losses { missed: misses::total(&self.ebpf), ..Losses::default() };
+        for kind in 0..KINDS {
+            let counts = self.lost.get(&kind, 0).map_err(CollectError::map(tracer_common::settings::LOST))?;
+            let total: u64 = counts.iter().sum();
+            if kind == u32::from(KIND_HOP) {
+                losses.hops += total;
+            } else {
+                losses.others += total;
+            }
+        }
+        Ok(losses)
+    }
+}

@@ -1,0 +1,88 @@
+//! What happens to data after TCP has received it: the wake-up of the reader and the read, joined by sequence number.
+
+use tracer_common::{event::HopRecord, probes::Point};
+
+use super::{Correlator, flows::FlowKey, in_flight::PacketKey};
+use crate::model::{Hop, Incomplete};
+
+impl Correlator {
+    /// A packet has reached its transport. Without data, or where reads are not seen, that is its end.
+    pub(super) fn delivered(&mut self, key: PacketKey) {
+        let Some(packet) = self.in_flight.get(key) else { return };
+        if packet.tcp.is_none() || packet.len == 0 || !self.coverage.sees(Point::TcpRecvmsg) {
+            return self.end(key, None);
+        }
+        let end = packet.end_seq();
+        let Some(state) = packet.flow.and_then(|flow| self.flows.get_mut(flow)) else {
+            return self.end(key, Some(Incomplete::FlowUnknown));
+        };
+        // A segment that came twice: its data has been read already.
+        if state.read_up_to.is_some_and(|read| !is_after(end, read)) {
+            return self.end(key, None);
+        }
+        let in_flight = &self.in_flight;
+        let at = state
+            .waiting
+            .iter()
+            .rposition(|other| in_flight.get(*other).is_none_or(|other| !is_after(other.end_seq(), end)))
+            .map_or(0, |before| before + 1);
+        state.waiting.insert(at, key);
+        if let Some(packet) = self.in_flight.get_mut(key) {
+            packet.awaits_reader = true;
+        }
+    }
+
+    /// The reader is woken: everything up to `rcv_nxt` is there for it.
+    pub(super) fn readable(&mut self, record: &HopRecord, hop: Hop) {
+        let Some(state) = self.flows.find(record.flow).and_then(|flow| self.flows.get(flow)) else {
+            return self.unix_readable(record, hop);
+        };
+        // From the newest back: what was woken for once has been woken for.
+        for key in state.waiting.iter().rev() {
+            let Some(packet) = self.in_flight.get_mut(*key) else { continue };
+            if packet.passed(Point::SockDefReadable) {
+                break;
+            }
+            if !is_after(packet.end_seq(), record.seq) && packet.last_ns() <= hop.time_ns {
+                packet.add(hop);
+            }
+        }
+    }
+
+    /// A process has read everything up to `copied_seq`.
+    pub(super) fn read(&mut self, record: &HopRecord, hop: Hop) {
+        let Some(flow) = self.flows.find(record.flow) else { return };
+        let Some(state) = self.flows.get_mut(flow) else { return };
+        state.receiver = Some(record.tgid);
+        state.read_up_to = Some(record.seq);
+        // `waiting` is ordered by the end of the data, so what was read stands in front.
+        while let Some(key) = state.waiting.front().copied() {
+            if self.in_flight.get(key).is_some_and(|packet| is_after(packet.end_seq(), record.seq)) {
+                break;
+            }
+            state.waiting.pop_front();
+            self.read_now.push(key);
+        }
+        for at in 0..self.read_now.len() {
+            let key = self.read_now[at];
+            if let Some(packet) = self.in_flight.get_mut(key) {
+                packet.awaits_reader = false;
+                packet.add(hop);
+            }
+            self.end(key, None);
+        }
+        self.read_now.clear();
+    }
+
+    /// A path ends otherwise than by being read.
+    pub(super) fn waits_no_more(&mut self, flow: Option<FlowKey>, key: PacketKey) {
+        if let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow)) {
+            state.waiting.retain(|other| *other != key);
+        }
+    }
+}
+
+/// Whether sequence number `a` comes after `b` (RFC 9293, 3.4: modulo 2^32).
+fn is_after(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
+}
