@@ -1,10 +1,12 @@
 //! The command line of `cargo xtask`.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
 
 /// Builds, tests and demonstrates pathtrace.
 #[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", disable_help_subcommand = false)]
+#[command(bin_name = "cargo xtask")]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
@@ -14,10 +16,72 @@ pub struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Task {
-    /// Compile the kernel programs and pathtrace, installing the eBPF toolchain if there is none
+    /// Compile the kernel programs and pathtrace; installs the eBPF toolchain if there is none
     Build {
         /// Link without shared libraries, for virtual machines and other distributions
         #[arg(long)]
         target_static: bool,
     },
+    /// Install what building and testing need, and compile the kernel programs
+    Setup,
+    /// Run the tests: without root, live on this kernel, live on Debian's kernels in QEMU
+    Test(TestArguments),
+    /// Boot a kernel with pathtrace, the live tests and busybox, and run a shell command in it
+    Vm(VmArguments),
+    /// Trace a TCP client and a server that talk over loopback
+    Demo(DemoArguments),
+}
+
+/// The options of `test`.
+#[derive(Debug, Args)]
+pub struct TestArguments {
+    /// Only this kernel in QEMU, for example 6.12 (can be repeated)
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Vec<String>,
+    /// No virtual machines
+    #[arg(long, conflicts_with = "kernel")]
+    pub no_vm: bool,
+    /// No live tests on the running kernel
+    #[arg(long)]
+    pub no_live: bool,
+}
+
+/// The options of `vm`.
+#[derive(Debug, Args)]
+pub struct VmArguments {
+    /// The kernel, for example 6.12
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: String,
+    /// A file for the guest's folder /files (can be repeated)
+    #[arg(long, value_name = "PATH")]
+    pub file: Vec<PathBuf>,
+    /// A network module for the guest's folder /modules besides the usual ones (can be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub module: Vec<String>,
+    /// Give up after this many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
+    pub timeout: u64,
+    /// The command, for sh: `/pathtrace …`, `/live …`, busybox's; what it leaves in /out comes back
+    #[arg(last = true, required = true)]
+    pub command: Vec<String>,
+}
+
+/// The options of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArguments {
+    /// The server's port
+    #[arg(long, value_name = "N", default_value_t = 8888)]
+    pub port: u16,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Arguments::command().debug_assert();
+    }
 }

@@ -5,7 +5,11 @@
 pub mod apt;
 pub mod build;
 pub mod cli;
+pub mod demo;
+pub mod live;
 pub mod privilege;
 pub mod process;
+pub mod test;
 pub mod toolchain;
+pub mod vm;
 pub mod workspace;

@@ -1,21 +1,26 @@
 //! `cargo xtask`: see the library.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser as _;
 use xtask::{
     build::{self, Linking},
-    cli::{Arguments, Task},
+    cli::{Arguments, Task, VmArguments},
+    demo, live,
     process::step,
+    test::{self, Selection},
+    vm::{self, Readiness},
     workspace::Workspace,
 };
 
-/// What could not be done at all, as opposed to tests that ran and failed.
+/// Something ran to its end and failed.
+const EXIT_FAILED: u8 = 1;
+/// Something could not be done at all.
 const EXIT_ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse().task) {
+    match run(Arguments::parse().task) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -24,14 +29,49 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(task: &Task) -> Result<ExitCode> {
+fn run(task: Task) -> Result<ExitCode> {
     let workspace = Workspace::locate();
-    match task {
+    let passed = match task {
         Task::Build { target_static } => {
-            let linking = if *target_static { Linking::Static } else { Linking::Dynamic };
+            let linking = if target_static { Linking::Static } else { Linking::Dynamic };
             let program = build::build(&workspace, linking)?;
             step(&format!("built {}", program.display()));
+            true
         }
-    }
-    Ok(ExitCode::SUCCESS)
+        Task::Setup => {
+            build::setup(&workspace)?;
+            match vm::prepare()? {
+                Readiness::Ready { .. } => step("ready to build and to test, virtual machines included"),
+                Readiness::Not(why) => step(&format!("ready to build; no virtual machines: {why}")),
+            }
+            true
+        }
+        Task::Test(arguments) => {
+            let kernels = vm::by_versions(&arguments.kernel)?;
+            let selection = Selection { kernels, vm: !arguments.no_vm, live: !arguments.no_live };
+            test::test(&workspace, &selection)?
+        }
+        Task::Vm(arguments) => return run_in_vm(&workspace, arguments),
+        Task::Demo(arguments) => demo::demo(&workspace, arguments.port)?,
+    };
+    Ok(if passed { ExitCode::SUCCESS } else { EXIT_FAILED.into() })
+}
+
+/// Exits as the command in the guest did.
+fn run_in_vm(workspace: &Workspace, arguments: VmArguments) -> Result<ExitCode> {
+    let kernels = vm::by_versions(&[arguments.kernel])?;
+    let busybox = match vm::prepare()? {
+        Readiness::Ready { busybox } => busybox,
+        Readiness::Not(why) => bail!("no virtual machines here: {why}"),
+    };
+    build::setup(workspace)?;
+    let programs = live::compile(workspace)?;
+    let contents = vm::Contents {
+        programs: vec![("pathtrace", programs.pathtrace), ("live", programs.tests)],
+        files: arguments.file,
+        modules: arguments.module,
+    };
+    let timeout = Duration::from_secs(arguments.timeout);
+    let command = arguments.command.join(" ");
+    Ok(vm::run_command(workspace, &kernels[0], &contents, &busybox, &command, timeout)?.into())
 }

@@ -1,0 +1,60 @@
+//! The kernels that pathtrace is tested on, and which Debian packages hold them.
+
+use anyhow::{Result, bail};
+
+/// One kernel version and where Debian keeps it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Kernel {
+    /// As people call it: `6.12`.
+    pub version: &'static str,
+    /// The archive's suite.
+    pub suite: &'static str,
+    /// The packages' names up to the version. The newest point release that has them all is taken.
+    pub packages: &'static [&'static str],
+}
+
+/// The flavour without drivers for real hardware: small, and all that a virtual machine needs.
+pub(super) const FLAVOUR: &str = "-cloud-amd64";
+
+const IMAGE: &[&str] = &["linux-image"];
+
+/// One kernel of each generation that is supported, oldest first.
+pub const KERNELS: [Kernel; 5] = [
+    Kernel { version: "5.10", suite: "bullseye-security", packages: IMAGE },
+    Kernel { version: "6.1", suite: "bookworm-security", packages: IMAGE },
+    Kernel { version: "6.12", suite: "bookworm-security", packages: IMAGE },
+    Kernel { version: "6.18", suite: "trixie-backports", packages: IMAGE },
+    Kernel {
+        version: "7.3",
+        suite: "trixie-backports",
+        packages: &["linux-base", "linux-binary", "linux-modules"],
+    },
+];
+
+/// The kernels with these versions; all of them if none is named.
+pub fn by_versions(versions: &[String]) -> Result<Vec<Kernel>> {
+    if versions.is_empty() {
+        return Ok(KERNELS.to_vec());
+    }
+    let find = |version: &String| match KERNELS.iter().find(|kernel| kernel.version == version) {
+        Some(kernel) => Ok(*kernel),
+        None => {
+            bail!("no kernel `{version}`, there are: {}", KERNELS.map(|kernel| kernel.version).join(", "))
+        }
+    };
+    versions.iter().map(find).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_found_by_version() {
+        assert_eq!(by_versions(&[]).unwrap().len(), 5);
+        assert_eq!(by_versions(&["6.1".into()]).unwrap()[0].suite, "bookworm-security");
+        let error = by_versions(&["4.9".into()]).unwrap_err().to_string();
+        assert_eq!(error, "no kernel `4.9`, there are: 5.10, 6.1, 6.12, 6.18, 7.3");
+    }
+}
