@@ -60,7 +60,11 @@ fn run(command: &mut Command, listener: &TcpListener) -> Result<bool> {
             }
         });
         let start = Instant::now();
-        let status = command.status().context("cannot start pathtrace");
+        let status = command.spawn().and_then(|mut pathtrace| {
+            leave_interrupts_to_child();
+            pathtrace.wait()
+        });
+        let status = status.context("cannot start pathtrace");
         done.store(true, Ordering::Relaxed);
         // Wakes the server, which waits for a connection.
         let _ = TcpStream::connect(address);
@@ -68,6 +72,15 @@ fn run(command: &mut Command, listener: &TcpListener) -> Result<bool> {
         step(&format!("pathtrace ended after {:.1} s ({status})", start.elapsed().as_secs_f64()));
         Ok(status.success())
     })
+}
+
+/// Ctrl-C reaches every process of the terminal. pathtrace answers it with its summary, and this process has to be
+/// there until the summary is out: else the shell's prompt comes in between.
+fn leave_interrupts_to_child() {
+    // SAFETY: ignoring a signal installs no code that could run at a wrong moment.
+    unsafe {
+        libc::signal(libc::SIGINT, libc::SIG_IGN);
+    }
 }
 
 /// Sends every message back, connection after connection.
