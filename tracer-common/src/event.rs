@@ -104,7 +104,9 @@ pub struct TaskRecord {
     /// [`KIND_TASK`].
     pub kind: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Zero.
+    pub pad2: u16,
     /// Process identifier.
     pub tgid: u32,
     /// Name of the thread that was on the CPU, padded with NUL.
@@ -118,7 +120,9 @@ pub struct DeviceRecord {
     /// [`KIND_DEVICE`].
     pub kind: u8,
     /// Zero.
-    pub pad: [u8; 3],
+    pub pad: u8,
+    /// Zero.
+    pub pad3: u16,
     /// Interface index.
     pub ifindex: u32,
     /// Inode number of the network namespace that the device is in.
@@ -138,7 +142,9 @@ pub struct UnixNameRecord {
     /// Bytes of [`path`](Self::path) that count, 0 to 108.
     pub len: u8,
     /// Zero.
-    pub pad: [u8; 6],
+    pub pad: u16,
+    /// Zero.
+    pub pad3: u32,
     /// The connecting socket.
     pub sk: u64,
     /// `sun_path`: a path, or an abstract name behind a NUL byte.

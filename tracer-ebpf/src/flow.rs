@@ -8,7 +8,7 @@ use tracer_common::event::{DEVICE_NAME_LEN, DeviceRecord, FlowRecord, KIND_DEVIC
 
 use crate::{
     counter::add_one,
-    kread::{self, Address, offset},
+    kread::{self, Address, Plain, offset},
     record,
 };
 
@@ -24,7 +24,7 @@ pub(crate) const LOOPBACK: u32 = 1;
 
 /// What makes two packets part of the same flow. Ports in host byte order, addresses in network byte order.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub(crate) struct FlowKey {
     /// Address of the `struct net`: the same addresses and ports mean another flow in another namespace.
     pub(crate) net: u64,
@@ -36,6 +36,9 @@ pub(crate) struct FlowKey {
     pub(crate) family: u8,
     pub(crate) pad: u16,
 }
+
+// SAFETY: integers and arrays of them, without padding.
+unsafe impl Plain for FlowKey {}
 
 /// Exact, with no hash in its place: two flows never share a number.
 #[map]
@@ -107,8 +110,7 @@ fn next_number() -> Option<u64> {
 /// Announces the name of a device, if it is not known under this name yet.
 #[inline(always)]
 pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
-    let mut name = [0u8; DEVICE_NAME_LEN];
-    kread::read_into(dev, u64::from(offset::NET_DEVICE_NAME.load()), &mut name);
+    let name: [u8; DEVICE_NAME_LEN] = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
     let key = [net, u64::from(ifindex)];
     // SAFETY: a torn name only makes the comparison fail, and the name is sent once more.
     if let Some(known) = unsafe { DEVICES.get(key) }
@@ -118,7 +120,8 @@ pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
     }
     let record = DeviceRecord {
         kind: KIND_DEVICE,
-        pad: [0; 3],
+        pad: 0,
+        pad3: 0,
         ifindex,
         netns: kread::u32_field(net, &offset::NET_INUM),
         pad2: 0,
@@ -162,7 +165,7 @@ pub(crate) fn of_socket(sk: Address, direction: Direction, key: &mut FlowKey) ->
         kread::read_into(sk, u64::from(offset::SOCK_V6_DADDR.load()), peer);
         if is_v4_mapped(peer) {
             key.family = AF_INET;
-            *peer = [0; 16];
+            kread::zero(peer);
         } else {
             kread::read_into(sk, u64::from(offset::SOCK_V6_RCV_SADDR.load()), local);
         }
@@ -181,7 +184,5 @@ pub(crate) fn of_socket(sk: Address, direction: Direction, key: &mut FlowKey) ->
 /// `::ffff:a.b.c.d`.
 #[inline(always)]
 fn is_v4_mapped(address: &[u8; 16]) -> bool {
-    let [a, b, c] =
-        [0, 4, 8].map(|i| u32::from_be_bytes([address[i], address[i + 1], address[i + 2], address[i + 3]]));
-    a == 0 && b == 0 && c == 0xffff
+    matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
 }

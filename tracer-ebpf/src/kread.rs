@@ -3,6 +3,8 @@
 //! Offsets come from the running kernel's BTF (`tracer_common::fields`). A read that fails yields 0: a kernel
 //! pointer that cannot be read is no pointer, and callers treat 0 as "not known".
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
 
 macro_rules! offsets {
@@ -25,7 +27,7 @@ pub(crate) type Address = u64;
 /// Types for which any bits are a value.
 ///
 /// # Safety
-/// All zeroes and every other bit pattern must be valid.
+/// Every bit pattern must be valid, and there must be no padding.
 pub(crate) unsafe trait Plain: Copy {}
 // SAFETY: integers and arrays of them.
 unsafe impl Plain for u8 {}
@@ -38,39 +40,64 @@ unsafe impl Plain for u64 {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Plain for [u8; N] {}
 
-/// Reads the `T` at `address + offset` into `value`; says whether it could.
+/// Reads the `T` at `address + offset`; zeroes if it cannot be read.
 #[inline(always)]
-pub(crate) fn read_into<T: Plain>(address: Address, offset: u64, value: &mut T) -> bool {
-    // SAFETY: the helper writes exactly size_of::<T>() bytes to `value`, zeroes if the address cannot be read, and
-    // `T: Plain` makes any bytes valid.
-    let result = unsafe {
+pub(crate) fn read<T: Plain>(address: Address, offset: u64) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes all size_of::<T>() bytes, zeroes if the address cannot be read, and `T: Plain` makes
+    // any bytes valid.
+    unsafe {
+        bpf_probe_read_kernel(
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            address.wrapping_add(offset) as *const _,
+        );
+        value.assume_init()
+    }
+}
+
+/// [`read`], to a place that is there.
+#[inline(always)]
+pub(crate) fn read_into<T: Plain>(address: Address, offset: u64, value: &mut T) {
+    // SAFETY: as in `read`.
+    unsafe {
         bpf_probe_read_kernel(
             core::ptr::from_mut(value).cast(),
             size_of::<T>() as u32,
             address.wrapping_add(offset) as *const _,
-        )
-    };
-    result == 0
+        );
+    }
 }
 
-macro_rules! reader {
-    ($name:ident, $field:ident, $type:ty, $doc:literal) => {
-        #[doc = $doc]
-        #[inline(always)]
-        pub(crate) fn $name(address: Address, offset: u64) -> $type {
-            let mut value: $type = 0;
-            read_into(address, offset, &mut value);
-            value
-        }
-
-        #[doc = concat!($doc, " That of a field.")]
-        #[inline(always)]
-        pub(crate) fn $field(address: Address, field: &Global<u32>) -> $type {
-            $name(address, u64::from(field.load()))
-        }
-    };
+/// Zeroes a value in words: bpf-linker makes LLVM call `memset`, a loop over bytes, for any plain zeroing.
+#[inline(always)]
+pub(crate) fn zeroed<T: Plain>(value: &mut MaybeUninit<T>) -> &mut T {
+    const { assert!(size_of::<T>() % size_of::<u64>() == 0 && align_of::<T>() == align_of::<u64>()) };
+    let words = value.as_mut_ptr().cast::<u64>();
+    for word in 0..size_of::<T>() / size_of::<u64>() {
+        // SAFETY: inside `value`, which is aligned as asserted; volatile, or LLVM would make it a `memset` again.
+        unsafe { words.add(word).write_volatile(0) };
+    }
+    // SAFETY: all bytes were written, and `T: Plain`.
+    unsafe { value.assume_init_mut() }
 }
-reader!(u8_at, u8_field, u8, "The byte at `address + offset`, or 0.");
-reader!(u16_at, u16_field, u16, "The 16 bits at `address + offset`, or 0.");
-reader!(u32_at, u32_field, u32, "The 32 bits at `address + offset`, or 0.");
-reader!(u64_at, u64_field, u64, "The 64 bits at `address + offset`, or 0.");
+
+/// Zeroes an address, as [`zeroed`] does.
+#[inline(always)]
+pub(crate) fn zero(address: &mut [u8; 16]) {
+    for byte in address {
+        // SAFETY: a valid reference; volatile as above.
+        unsafe { core::ptr::from_mut(byte).write_volatile(0) };
+    }
+}
+
+macro_rules! field_readers {
+    ($($name:ident: $type:ty),*) => {$(
+        /// Reads a field of the struct at `address`, 0 if it cannot be read.
+        #[inline(always)]
+        pub(crate) fn $name(address: Address, field: &Global<u32>) -> $type {
+            read(address, u64::from(field.load()))
+        }
+    )*};
+}
+field_readers!(u8_field: u8, u16_field: u16, u32_field: u32, u64_field: u64);

@@ -2,7 +2,7 @@
 
 use crate::{
     flow::{AF_INET, AF_INET6, FlowKey},
-    kread::{self, Address, offset},
+    kread::{self, Address, Plain, offset},
 };
 
 /// `IPPROTO_TCP`.
@@ -16,14 +16,18 @@ const FIRST_READ: usize = 40;
 const TRANSPORT_READ: usize = 16;
 
 /// A packet's flow and what its TCP header says. Filled in place: 512 bytes of stack leave no room for copies.
-#[derive(Default)]
+#[repr(C)]
+#[derive(Clone, Copy)]
 pub(crate) struct Packet {
     pub(crate) key: FlowKey,
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) len: u32,
-    pub(crate) tcp_flags: u8,
+    pub(crate) tcp_flags: u32,
 }
+
+// SAFETY: integers and arrays of them, without padding.
+unsafe impl Plain for Packet {}
 
 /// Where the network header of an `sk_buff` begins.
 #[derive(Clone, Copy)]
@@ -48,10 +52,8 @@ impl Packet {
             }
             NetworkHeader::Data => data,
         };
-        let mut bytes = [0u8; FIRST_READ];
-        if !kread::read_into(network, 0, &mut bytes) {
-            return false;
-        }
+        // Where the header cannot be read, the zeroes that come instead are no version of IP.
+        let bytes: [u8; FIRST_READ] = kread::read(network, 0);
         // Bytes from the network header to the packet's end. Below the IP layer `data` is before the network header
         // (a link-layer header), in TCP it is behind it: the wrapping sum is right for both.
         let behind =
@@ -86,15 +88,15 @@ impl Packet {
     /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP or UDP.
     #[inline(always)]
     pub(crate) fn read_transport(&mut self, transport: Address, len: u32) -> bool {
-        let mut bytes = [0u8; TRANSPORT_READ];
         let key = &mut self.key;
-        if (key.protocol != TCP && key.protocol != UDP) || !kread::read_into(transport, 0, &mut bytes) {
+        if key.protocol != TCP && key.protocol != UDP {
             return false;
         }
+        let bytes: [u8; TRANSPORT_READ] = kread::read(transport, 0);
         key.sport = u16::from_be_bytes([bytes[0], bytes[1]]);
         key.dport = u16::from_be_bytes([bytes[2], bytes[3]]);
         if key.protocol == TCP {
-            self.tcp_flags = bytes[13];
+            self.tcp_flags = u32::from(bytes[13]);
             self.seq = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
             self.ack = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
             self.len = len.wrapping_sub(u32::from(bytes[12] >> 4) * 4);

@@ -2,13 +2,15 @@
 //!
 //! What a reader puts into `seq`, `len` and `aux` is part of the wire format and is said at each.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::{macros::map, maps::Array};
 use tracer_common::event::{AUX_UNKNOWN, KIND_UNIX_NAME, NO_FLOW, UNIX_PATH_LEN, UnixNameRecord};
 
 use crate::{
     context::Args,
     filter,
-    flow::{self, AF_UNIX, Direction, FlowKey, LOOPBACK},
+    flow::{self, AF_INET, AF_UNIX, Direction, FlowKey, LOOPBACK},
     kread::{self, Address, offset},
     packet::{NetworkHeader, Packet, TCP},
     record::{self, Hop, Meta},
@@ -77,7 +79,8 @@ pub(crate) fn poll(_args: &impl Args, meta: Meta, _napi: usize) {
 #[inline(always)]
 pub(crate) fn from_socket(args: &impl Args, meta: Meta, sk: usize, skb: usize) {
     let (sk, skb) = (args.arg(sk), args.arg(skb));
-    let mut packet = Packet::default();
+    let mut packet = MaybeUninit::uninit();
+    let packet: &mut Packet = kread::zeroed(&mut packet);
     if !flow::of_socket(sk, Direction::Out, &mut packet.key) || packet.key.protocol != TCP {
         return;
     }
@@ -85,7 +88,7 @@ pub(crate) fn from_socket(args: &impl Args, meta: Meta, sk: usize, skb: usize) {
     let transport = head.wrapping_add(u64::from(kread::u16_field(skb, &offset::SK_BUFF_TRANSPORT_HEADER)));
     let len = kread::u32_field(skb, &offset::SK_BUFF_LEN);
     if packet.read_transport(transport, len) && filter::ports(packet.key.sport, packet.key.dport) {
-        write(meta, skb, sk, &packet, AUX_UNKNOWN);
+        write(meta, skb, sk, packet, AUX_UNKNOWN);
     }
 }
 
@@ -106,11 +109,12 @@ pub(crate) fn route_answer(args: &impl Args, meta: Meta, table_id: usize, flow: 
 #[inline(always)]
 pub(crate) fn send_call(args: &impl Args, meta: Meta, sk: usize, _msg: usize, len: usize) {
     let sk = args.arg(sk);
-    let mut key = FlowKey::default();
-    if tcp_flow(sk, Direction::Out, &mut key) {
+    let mut key = MaybeUninit::uninit();
+    let key: &mut FlowKey = kread::zeroed(&mut key);
+    if tcp_flow(sk, Direction::Out, key) {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_WRITE_SEQ);
         record::task();
-        record::hop(meta, Hop { sk, flow: flow::number(&key), seq, len: args.arg(len) as u32, ..EMPTY });
+        record::hop(meta, Hop { sk, flow: flow::number(key), seq, len: args.arg(len) as u32, ..EMPTY });
     }
 }
 
@@ -121,11 +125,12 @@ pub(crate) fn sent(args: &impl Args, meta: Meta, sk: usize, ret: usize) {
     if ret <= 0 {
         return;
     }
-    let mut key = FlowKey::default();
-    if tcp_flow(sk, Direction::Out, &mut key) {
+    let mut key = MaybeUninit::uninit();
+    let key: &mut FlowKey = kread::zeroed(&mut key);
+    if tcp_flow(sk, Direction::Out, key) {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_WRITE_SEQ);
         record::task();
-        record::hop(meta, Hop { sk, flow: flow::number(&key), seq, len: ret as u32, ..EMPTY });
+        record::hop(meta, Hop { sk, flow: flow::number(key), seq, len: ret as u32, ..EMPTY });
     }
 }
 
@@ -133,10 +138,11 @@ pub(crate) fn sent(args: &impl Args, meta: Meta, sk: usize, ret: usize) {
 #[inline(always)]
 pub(crate) fn readable(args: &impl Args, meta: Meta, sk: usize) {
     let sk = args.arg(sk);
-    let mut key = FlowKey::default();
-    if tcp_flow(sk, Direction::In, &mut key) {
+    let mut key = MaybeUninit::uninit();
+    let key: &mut FlowKey = kread::zeroed(&mut key);
+    if tcp_flow(sk, Direction::In, key) {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_RCV_NXT);
-        record::hop(meta, Hop { sk, flow: flow::number(&key), seq, ..EMPTY });
+        record::hop(meta, Hop { sk, flow: flow::number(key), seq, ..EMPTY });
     } else if filter::portless() && kread::u16_field(sk, &offset::SOCK_FAMILY) as u8 == AF_UNIX {
         record::hop(meta, Hop { sk, ..EMPTY });
     }
@@ -146,11 +152,12 @@ pub(crate) fn readable(args: &impl Args, meta: Meta, sk: usize) {
 #[inline(always)]
 pub(crate) fn read_up_to(args: &impl Args, meta: Meta, sk: usize) {
     let sk = args.arg(sk);
-    let mut key = FlowKey::default();
-    if tcp_flow(sk, Direction::In, &mut key) {
+    let mut key = MaybeUninit::uninit();
+    let key: &mut FlowKey = kread::zeroed(&mut key);
+    if tcp_flow(sk, Direction::In, key) {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_COPIED_SEQ);
         record::task();
-        record::hop(meta, Hop { sk, flow: flow::number(&key), seq, ..EMPTY });
+        record::hop(meta, Hop { sk, flow: flow::number(key), seq, ..EMPTY });
     }
 }
 
@@ -161,16 +168,15 @@ pub(crate) fn unix_connect(args: &impl Args, meta: Meta, socket: usize, addr: us
         return;
     }
     let sk = kread::u64_field(args.arg(socket), &offset::SOCKET_SK);
-    let mut record =
-        UnixNameRecord { kind: KIND_UNIX_NAME, len: 0, pad: [0; 6], sk, path: [0; UNIX_PATH_LEN], pad2: 0 };
     // `struct sockaddr_un`: two bytes of family, then the path. The kernel's copy is always as long as
     // `struct sockaddr_storage`, so all of the path can be read.
     let len = (args.arg(addr_len) as u32).wrapping_sub(2);
-    if len <= UNIX_PATH_LEN as u32 {
-        record.len = len as u8;
-        kread::read_into(args.arg(addr), 2, &mut record.path);
-    }
-    record::submit(KIND_UNIX_NAME, record);
+    let len = if len <= UNIX_PATH_LEN as u32 { len as u8 } else { 0 };
+    let path: [u8; UNIX_PATH_LEN] = kread::read(args.arg(addr), 2);
+    record::submit(
+        KIND_UNIX_NAME,
+        UnixNameRecord { kind: KIND_UNIX_NAME, len, pad: 0, pad3: 0, sk, path, pad2: 0 },
+    );
     record::task();
     record::hop(meta, Hop { sk, ..EMPTY });
 }
@@ -196,8 +202,9 @@ fn tcp_flow(sk: Address, direction: Direction, key: &mut FlowKey) -> bool {
 
 #[inline(always)]
 fn on_device(meta: Meta, skb: Address, header: NetworkHeader) {
-    let mut packet = Packet::default();
-    if !wanted(skb, header, &mut packet) {
+    let mut packet = MaybeUninit::uninit();
+    let packet: &mut Packet = kread::zeroed(&mut packet);
+    if !wanted(skb, header, packet) {
         return;
     }
     let dev = kread::u64_field(skb, &offset::SK_BUFF_DEV);
@@ -206,13 +213,14 @@ fn on_device(meta: Meta, skb: Address, header: NetworkHeader) {
     if ifindex != LOOPBACK {
         flow::device(dev, packet.key.net, ifindex);
     }
-    write(meta, skb, 0, &packet, ifindex);
+    write(meta, skb, 0, packet, ifindex);
 }
 
 #[inline(always)]
 fn to_backlog(meta: Meta, skb: Address, cpu: u32) {
-    let mut packet = Packet::default();
-    if !wanted(skb, NetworkHeader::Data, &mut packet) {
+    let mut packet = MaybeUninit::uninit();
+    let packet: &mut Packet = kread::zeroed(&mut packet);
+    if !wanted(skb, NetworkHeader::Data, packet) {
         return;
     }
     let dev = kread::u64_field(skb, &offset::SK_BUFF_DEV);
@@ -222,7 +230,7 @@ fn to_backlog(meta: Meta, skb: Address, cpu: u32) {
         // SAFETY: as in `poll`. Set before the packet is in the queue, so the poll that takes it cannot miss it.
         unsafe { mark.write_volatile(1) };
     }
-    write(meta, skb, 0, &packet, cpu);
+    write(meta, skb, 0, packet, cpu);
 }
 
 /// Reads a packet; says whether the filter wants it.
@@ -235,22 +243,24 @@ fn wanted(skb: Address, header: NetworkHeader, packet: &mut Packet) -> bool {
 fn write(meta: Meta, skb: Address, sk: Address, packet: &Packet, aux: u32) {
     let Packet { key, tcp_flags, seq, ack, len } = packet;
     let flow = flow::number(key);
-    record::hop(meta, Hop { skb, sk, flow, tcp_flags: *tcp_flags, seq: *seq, ack: *ack, len: *len, aux });
+    record::hop(
+        meta,
+        Hop { skb, sk, flow, tcp_flags: *tcp_flags as u8, seq: *seq, ack: *ack, len: *len, aux },
+    );
 }
 
 #[inline(always)]
 fn routed(meta: Meta, table_id: u32, flow: Address) {
-    let mut key = FlowKey {
-        protocol: kread::u8_field(flow, &offset::FLOWI4_PROTO),
-        family: flow::AF_INET,
-        sport: u16::from_be(kread::u16_field(flow, &offset::FLOWI4_SPORT)),
-        dport: u16::from_be(kread::u16_field(flow, &offset::FLOWI4_DPORT)),
-        ..FlowKey::default()
-    };
+    let mut key = MaybeUninit::uninit();
+    let key: &mut FlowKey = kread::zeroed(&mut key);
+    key.protocol = kread::u8_field(flow, &offset::FLOWI4_PROTO);
+    key.family = AF_INET;
+    key.sport = u16::from_be(kread::u16_field(flow, &offset::FLOWI4_SPORT));
+    key.dport = u16::from_be(kread::u16_field(flow, &offset::FLOWI4_DPORT));
     if !filter::ports(key.sport, key.dport) {
         return;
     }
     key.saddr[..4].copy_from_slice(&kread::u32_field(flow, &offset::FLOWI4_SADDR).to_ne_bytes());
     key.daddr[..4].copy_from_slice(&kread::u32_field(flow, &offset::FLOWI4_DADDR).to_ne_bytes());
-    record::hop(meta, Hop { flow: flow::number(&key), aux: table_id, ..EMPTY });
+    record::hop(meta, Hop { flow: flow::number(key), aux: table_id, ..EMPTY });
 }

@@ -102,7 +102,7 @@ pub(crate) fn task() {
     {
         return;
     }
-    if submit(KIND_TASK, TaskRecord { kind: KIND_TASK, pad: [0; 3], tgid, comm }) {
+    if submit(KIND_TASK, TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid, comm }) {
         // If the map is busy the name is sent again next time: no harm.
         let _ = TASKS.insert(tgid, comm, 0);
     }

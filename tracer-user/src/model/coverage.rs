@@ -70,12 +70,14 @@ impl Coverage {
         self.attached(point).is_some()
     }
 
+    /// All points, in the order of the path.
+    pub fn all(&self) -> impl Iterator<Item = (Point, &State)> {
+        Point::ALL.iter().map(|point| (*point, self.state(*point)))
+    }
+
     /// The points that were tried, in the order of the path.
     pub fn tried(&self) -> impl Iterator<Item = (Point, &State)> {
-        Point::ALL
-            .iter()
-            .map(|point| (*point, self.state(*point)))
-            .filter(|(_, state)| **state != State::NotNeeded)
+        self.all().filter(|(_, state)| **state != State::NotNeeded)
     }
 
     /// How many points are attached, and how many were tried.

@@ -35,11 +35,18 @@ pub struct Trust {
     pub complete: u64,
     /// Paths that are not, by reason.
     pub incomplete: BTreeMap<Incomplete, u64>,
+    /// Packets still on their way when as many paths were shown as were asked for; they are no fault.
+    pub cut_off: u64,
     /// From the first moment of the trace to the last, ns.
     pub duration_ns: u64,
 }
 
 impl Trust {
+    /// All paths.
+    pub fn paths(&self) -> u64 {
+        self.complete + self.incomplete_total()
+    }
+
     /// Paths that are not whole.
     pub fn incomplete_total(&self) -> u64 {
         self.incomplete.values().sum()

@@ -1,0 +1,88 @@
+//! Why a verb failed, in words that say what failed, why it matters and what to do.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    collect::CollectError,
+    filter::FilterError,
+    kernel::{btf::BtfError, features::FeatureError},
+    store::StoreError,
+};
+
+/// A run that could not be done. Exit status 2, but for a reader that went away.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Not allowed to.
+    #[error(
+        "tracing the kernel needs {}, which this process lacks\n  as root:              sudo {command}\n  \
+         or once, for a group: sudo setcap cap_bpf,cap_perfmon=ep {program} (and run it as yourself)",
+        missing.join(" and ")
+    )]
+    Privilege {
+        /// What is missing.
+        missing: Vec<&'static str>,
+        /// The command line as it was typed.
+        command: String,
+        /// The program's file.
+        program: String,
+    },
+    /// No point could be attached.
+    #[error("no probe point could be attached, so there is nothing to see:\n{0}")]
+    NothingAttached(String),
+    /// What the kernel says of itself cannot be read.
+    #[error(transparent)]
+    Features(#[from] FeatureError),
+    /// The kernel's types cannot be used.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// The kernel side failed.
+    #[error(transparent)]
+    Collect(#[from] CollectError),
+    /// The filter cannot be.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// The recording cannot be read.
+    #[error("{}: {source}", path.display())]
+    Store {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: StoreError,
+    },
+    /// A file cannot be used.
+    #[error("cannot {what} {}: {source}", path.display())]
+    File {
+        /// What was to be done with it.
+        what: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The command that was to be traced cannot be started.
+    #[error("cannot start {program:?}: {source}")]
+    Command {
+        /// Which.
+        program: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Output cannot be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[source] io::Error),
+    /// The operating system refused something that it never should.
+    #[error("{what}: {source}")]
+    System {
+        /// What was to be done.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Failure {
+    /// Whether whoever read our output went away (`pathtrace | head`), which is how such runs end.
+    pub fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}

@@ -1,0 +1,24 @@
+//! `pathtrace` without a verb, and `pathtrace record`.
+
+use std::io::{self, BufWriter};
+
+use super::{Failure, Outcome, output, trace::trace};
+use crate::{
+    cli::{LiveArgs, RecordArgs},
+    render::{LineWriter, Style, SummaryOnly},
+    session::Output,
+};
+
+/// Traces and shows.
+pub(super) fn live(args: &LiveArgs) -> Result<Outcome, Failure> {
+    trace(&args.trace, |coverage, offset| output::open(&args.output, coverage, offset), None)
+}
+
+/// Traces, writes what the kernel sent to a file, and shows the summary.
+pub(super) fn record(args: &RecordArgs) -> Result<Outcome, Failure> {
+    let open = |coverage: &_, _| {
+        let writer = Box::new(SummaryOnly(LineWriter::new(Style::default(), coverage)));
+        Ok(Output { writer, to: Box::new(BufWriter::new(io::stdout())), is_stdout: true })
+    };
+    trace(&args.trace, open, Some(&args.write))
+}

@@ -1,0 +1,27 @@
+//! A file per verb. Each takes its arguments, does its work and says how it ended.
+
+mod failure;
+mod generate;
+mod live;
+mod outcome;
+mod output;
+mod report;
+mod stop;
+mod trace;
+mod traced;
+
+use clap::CommandFactory as _;
+
+pub use self::{failure::Failure, outcome::Outcome};
+use crate::cli::{Cli, Command};
+
+/// Does what was asked for.
+pub fn run(cli: &Cli) -> Result<Outcome, Failure> {
+    match &cli.command {
+        None => live::live(&cli.live),
+        Some(Command::Record(args)) => live::record(args),
+        Some(Command::Report(args)) => report::report(args),
+        Some(Command::Completions { shell }) => generate::completions(*shell, Cli::command()),
+        Some(Command::Man) => generate::man(Cli::command()),
+    }
+}

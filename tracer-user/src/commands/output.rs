@@ -1,0 +1,59 @@
+//! From output arguments to writers.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _, Write},
+};
+
+use super::Failure;
+use crate::{
+    cli::{Color, Format, OutputArgs, Time},
+    model::Coverage,
+    render::{self, PathWriter, Style, SummaryOnly, TimeFormat},
+    session::Output,
+};
+
+/// Room for many lines between two writes.
+const BUFFER: usize = 256 * 1024;
+
+/// Opens what the arguments ask for.
+pub(super) fn open(
+    args: &OutputArgs,
+    coverage: &Coverage,
+    realtime_offset_ns: i64,
+) -> Result<Output, Failure> {
+    let to_terminal = args.output.is_none() && io::stdout().is_terminal();
+    let to: Box<dyn Write> = match &args.output {
+        Some(path) => {
+            let file = File::create(path).map_err(|source| Failure::File {
+                what: "create",
+                path: path.clone(),
+                source,
+            })?;
+            Box::new(BufWriter::with_capacity(BUFFER, file))
+        }
+        None => Box::new(BufWriter::with_capacity(BUFFER, io::stdout())),
+    };
+    let color = match args.color {
+        Color::Always => true,
+        Color::Never => false,
+        // https://no-color.org: set and not empty.
+        Color::Auto => to_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+    };
+    let time = match args.time {
+        Time::Delta => TimeFormat::Delta,
+        Time::Relative => TimeFormat::Relative,
+        Time::Absolute => TimeFormat::Absolute,
+    };
+    let width =
+        to_terminal.then(|| console::Term::stdout().size_checked()).flatten().map(|(_, columns)| columns);
+    let style = Style { color, time, realtime_offset_ns, width };
+    let form = match args.form() {
+        Format::Table => render::Format::Table,
+        Format::Tree => render::Format::Tree,
+        Format::Json => render::Format::Json,
+    };
+    let writer = render::writer(form, style, coverage);
+    let writer: Box<dyn PathWriter> = if args.summary { Box::new(SummaryOnly(writer)) } else { writer };
+    Ok(Output { writer, to, is_stdout: args.output.is_none() })
+}

@@ -1,0 +1,53 @@
+//! `pathtrace report`: a recording, through the same correlator and the same output as live tracing.
+
+use std::{fs::File, io::BufReader};
+
+use super::{Failure, Outcome, output};
+use crate::{
+    cli::ReportArgs,
+    session::Session,
+    store::{Footer, Frame, Reader, StoreError},
+};
+
+/// Records between two looks at what has ended.
+const BATCH: u64 = 4096;
+
+/// Shows a recording. What stands before a cut or a damage is shown, and then the damage is an error.
+pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
+    let store = |source| Failure::Store { path: args.read.clone(), source };
+    let file = File::open(&args.read).map_err(|source| Failure::File {
+        what: "open",
+        path: args.read.clone(),
+        source,
+    })?;
+    let mut reader = Reader::new(BufReader::with_capacity(1 << 20, file)).map_err(store)?;
+    let coverage = reader.coverage();
+    let output = output::open(&args.output, &coverage, reader.header().realtime_offset_ns)?;
+    let mut session = Session::new(coverage, output, None, args.count);
+    let mut count = 0;
+    let mut damage: Option<StoreError> = None;
+    let mut footer = Footer::default();
+    while !session.is_done() {
+        match reader.next_frame() {
+            Ok(Frame::Record(record)) => {
+                session.record(record).map_err(Failure::Output)?;
+                count += 1;
+                if count % BATCH == 0 {
+                    session.show().map_err(Failure::Output)?;
+                }
+            }
+            Ok(Frame::Close(time_ns)) => session.close(time_ns).map_err(Failure::Output)?,
+            Ok(Frame::Footer(end)) => {
+                footer = end;
+                break;
+            }
+            Err(error) => {
+                damage = Some(error);
+                break;
+            }
+        }
+    }
+    session.show().map_err(Failure::Output)?;
+    session.finish(footer.losses, footer.duration_ns).map_err(Failure::Output)?;
+    damage.map_or(Ok(Outcome::Done), |damage| Err(store(damage)))
+}

@@ -1,0 +1,131 @@
+//! Joins records, correlation and output for every command, whether the records come from the kernel or from a file.
+
+use std::io::{self, Write};
+
+use crate::{
+    analyze::LatencyTable,
+    correlate::{Correlator, Limits},
+    decode::{Record, decode},
+    model::{Coverage, Losses, Trust},
+    render::{PathWriter, Summary},
+    store::{Footer, Writer},
+};
+
+/// Where paths go.
+pub struct Output {
+    /// Their form.
+    pub writer: Box<dyn PathWriter>,
+    /// Where the data goes.
+    pub to: Box<dyn Write>,
+    /// Whether that is standard output.
+    pub is_stdout: bool,
+}
+
+/// A run, from its first record to its summary.
+pub struct Session {
+    correlator: Correlator,
+    coverage: Coverage,
+    latencies: LatencyTable,
+    trust: Trust,
+    output: Output,
+    recording: Option<Writer<Box<dyn Write>>>,
+    count: Option<u64>,
+}
+
+impl Session {
+    /// A run that sees `coverage`, keeps the records in `recording`, and ends after `count` paths.
+    pub fn new(
+        coverage: Coverage,
+        output: Output,
+        recording: Option<Writer<Box<dyn Write>>>,
+        count: Option<u64>,
+    ) -> Self {
+        Self {
+            correlator: Correlator::new(coverage.clone(), Limits::default()),
+            coverage,
+            latencies: LatencyTable::default(),
+            trust: Trust::default(),
+            output,
+            recording,
+            count,
+        }
+    }
+
+    /// Whether paths go to standard output.
+    pub fn data_is_stdout(&self) -> bool {
+        self.output.is_stdout
+    }
+
+    /// Takes the bytes of one record.
+    pub fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Some(recording) = &mut self.recording {
+            recording.record(bytes)?;
+        }
+        match decode(bytes) {
+            Ok(record) => {
+                self.trust.events += u64::from(matches!(record, Record::Hop(_)));
+                self.correlator.record(&record);
+            }
+            Err(_) => self.trust.malformed += 1,
+        }
+        Ok(())
+    }
+
+    /// Shows the paths that have ended.
+    pub fn show(&mut self) -> io::Result<()> {
+        for path in self.correlator.drain() {
+            if self.count.is_some_and(|count| self.trust.paths() >= count) {
+                continue;
+            }
+            match path.incomplete {
+                None => self.trust.complete += 1,
+                Some(reason) => *self.trust.incomplete.entry(reason).or_insert(0) += 1,
+            }
+            self.latencies.add(&path);
+            self.output.writer.path(&path, &mut self.output.to)?;
+        }
+        self.output.to.flush()
+    }
+
+    /// Whether as many paths were shown as were asked for.
+    pub fn is_done(&self) -> bool {
+        self.count.is_some_and(|count| self.trust.paths() >= count)
+    }
+
+    /// Ends what has waited too long. `now_ns`: `CLOCK_MONOTONIC`.
+    pub fn advance(&mut self, now_ns: u64) {
+        self.correlator.advance(now_ns);
+    }
+
+    /// From now on no path begins. `time_ns`: `CLOCK_MONOTONIC`.
+    pub fn close(&mut self, time_ns: u64) -> io::Result<()> {
+        self.correlator.close(time_ns);
+        self.recording.as_mut().map_or(Ok(()), |recording| recording.close(time_ns))
+    }
+
+    /// Packets that have not ended.
+    pub fn unfinished(&self) -> usize {
+        self.correlator.unfinished()
+    }
+
+    /// Ends all paths, shows them and the summary, and returns the accounts.
+    pub fn finish(mut self, losses: Losses, duration_ns: u64) -> io::Result<Trust> {
+        if self.is_done() {
+            // The user asked for no more: what is still on its way is neither shown nor held against the run.
+            self.trust.cut_off = self.correlator.unfinished() as u64;
+        } else {
+            self.correlator.finish();
+            self.show()?;
+        }
+        self.trust.losses = losses;
+        self.trust.malformed += self.correlator.malformed();
+        self.trust.duration_ns = duration_ns;
+        let summary = Summary { table: &self.latencies, trust: &self.trust, coverage: &self.coverage };
+        self.output.writer.summary(&summary, &mut self.output.to)?;
+        self.output.to.flush()?;
+        if let Some(recording) = self.recording {
+            recording.finish(&Footer { losses, duration_ns })?;
+        }
+        Ok(self.trust)
+    }
+}
