@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process::{cargo, forget_compiler_settings, run, step},
-    toolchain::{self, Compiler, Toolchain},
+    toolchain::{self, Compiler, DEBIAN_RUSTC, Toolchain},
     workspace::{BPF_TARGET, Workspace},
 };
 
@@ -52,36 +52,49 @@ pub fn kernel_programs_for_build_script(workspace: &Workspace) -> Result<PathBuf
 
 /// Compiles the kernel programs; returns the path of the object.
 pub fn compile_kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
-    let mut command = match toolchain.compiler {
-        Compiler::Nightly => {
-            // Not `cargo +nightly`: the cargo on PATH may be a toolchain's own, which knows no `+`.
-            let mut command = Command::new("rustup");
-            forget_compiler_settings(&mut command);
-            command.args(["run", "nightly", "cargo", "build", "-Z", "build-std=core"]);
-            command
-        }
-        Compiler::Debian => {
-            let mut command = cargo();
-            forget_compiler_settings(&mut command);
-            // aya-ebpf switches on an unstable feature (inline assembly for BPF); this lets a stable compiler take it.
-            command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").arg("build");
-            command
-        }
-    };
     // Debug information is what the BTF is made from: without it the kernel knows no names and map types.
-    let flags = [&format!("--cfg=bpf_target_arch=\"{ARCH}\""), "-Cdebuginfo=2", "-Clink-arg=--btf"];
-    command
-        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"))
-        .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker)
-        .args(["--release", "--package", "tracer-ebpf", "--target", BPF_TARGET, "--target-dir"])
-        .arg(workspace.bpf_target())
-        .current_dir(workspace.root());
+    let mut command = bpf_cargo(workspace, toolchain, "build", &["-Cdebuginfo=2", "-Clink-arg=--btf"]);
+    command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker);
     run(&mut command, "compiling the kernel programs")?;
     let object = workspace.bpf_object();
     if !object.is_file() {
         bail!("compiling the kernel programs left no {}", object.display());
     }
     Ok(object)
+}
+
+/// `cargo SUBCOMMAND` for the kernel programs, with the compiler that has a `core` for them.
+pub(crate) fn bpf_cargo(
+    workspace: &Workspace,
+    toolchain: &Toolchain,
+    subcommand: &str,
+    flags: &[&str],
+) -> Command {
+    let mut command = match toolchain.compiler {
+        Compiler::Nightly => {
+            // Not `cargo +nightly`: the cargo on PATH may be a toolchain's own, which knows no `+`.
+            let mut command = Command::new("rustup");
+            forget_compiler_settings(&mut command);
+            command.args(["run", "nightly", "cargo", subcommand, "-Z", "build-std=core"]);
+            command
+        }
+        Compiler::Debian => {
+            let mut command = cargo();
+            forget_compiler_settings(&mut command);
+            // aya-ebpf switches on an unstable feature (inline assembly for BPF); this lets a stable compiler take it.
+            command.env("RUSTC", DEBIAN_RUSTC).env("RUSTC_BOOTSTRAP", "1").arg(subcommand);
+            command
+        }
+    };
+    // aya-ebpf wants to know whose registers kprobes find.
+    let mut all_flags = vec![format!("--cfg=bpf_target_arch=\"{ARCH}\"")];
+    all_flags.extend(flags.iter().map(ToString::to_string));
+    command
+        .env("CARGO_ENCODED_RUSTFLAGS", all_flags.join("\u{1f}"))
+        .args(["--release", "--package", "tracer-ebpf", "--target", BPF_TARGET, "--target-dir"])
+        .arg(workspace.bpf_target())
+        .current_dir(workspace.root());
+    command
 }
 
 /// `cargo SUBCOMMAND` for this workspace, with the target folder that [`Workspace`] says.

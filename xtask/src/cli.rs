@@ -24,6 +24,8 @@ pub enum Task {
     },
     /// Install what building and testing need, and compile the kernel programs
     Setup,
+    /// Run clippy on everything, the kernel programs included; a warning is an error
+    Lint,
     /// Run the tests: without root, live on this kernel, live on Debian's kernels in QEMU
     Test(TestArguments),
     /// Boot a kernel with pathtrace, the live tests and busybox, and run a shell command in it

@@ -7,7 +7,7 @@ use clap::Parser as _;
 use xtask::{
     build::{self, Linking},
     cli::{Arguments, Task, VmArguments},
-    demo, live,
+    demo, lint, live,
     process::step,
     test::{self, Selection},
     vm::{self, Readiness},
@@ -44,6 +44,10 @@ fn run(task: Task) -> Result<ExitCode> {
                 Readiness::Ready { .. } => step("ready to build and to test, virtual machines included"),
                 Readiness::Not(why) => step(&format!("ready to build; no virtual machines: {why}")),
             }
+            true
+        }
+        Task::Lint => {
+            lint::lint(&workspace)?;
             true
         }
         Task::Test(arguments) => {

@@ -6,14 +6,11 @@ use std::{
     process::Command,
 };
 
-use super::{Compiler, Missing, Toolchain, version};
+use super::{Compiler, DEBIAN_RUSTC, Missing, Toolchain, version};
 use crate::{
     process::{forget_compiler_settings, on_path, output},
     workspace::{BPF_TARGET, Workspace},
 };
-
-/// Debian's compiler. The path is spelled out because rustup's comes first on most `PATH`s.
-pub(super) const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
 /// The oldest compiler that the workspace supports (`rust-version` in its manifest).
 pub(super) const OLDEST_RUST: (u32, u32) = (1, 88);

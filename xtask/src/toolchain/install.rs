@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    BPF_LINKER_VERSION, Toolchain,
-    find::{self, DEBIAN_RUSTC, OLDEST_RUST},
+    BPF_LINKER_VERSION, DEBIAN_RUSTC, Toolchain,
+    find::{self, OLDEST_RUST},
     version,
 };
 use crate::{

@@ -15,6 +15,9 @@ pub use install::find_or_install;
 /// The linker's version that `install` takes.
 pub const BPF_LINKER_VERSION: &str = "0.13.0";
 
+/// Debian's compiler. The path is spelled out because rustup's comes first on most `PATH`s.
+pub const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+
 /// A compiler and a linker that work together.
 #[derive(Debug, Clone)]
 pub struct Toolchain {
