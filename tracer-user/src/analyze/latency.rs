@@ -45,7 +45,7 @@ pub struct Row {
     pub class: Class,
     /// The hop at which the step ends; `None` for the whole way of complete paths.
     pub hop: Option<Point>,
-    /// How many paths passed the hop; for the whole way, how many were complete.
+    /// How often the hop was passed; for the whole way, how many paths were complete.
     pub count: u64,
     /// The times of the step; `None` if it was always the first hop, which no step leads to.
     pub times: Option<Quantiles>,
@@ -138,6 +138,7 @@ impl Cell {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::analyze::samples;

@@ -1,5 +1,7 @@
 //! What paths say together: how long each step takes.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod class;
 mod latency;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Hand-built paths for tests.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::{net::SocketAddr, sync::Arc};
 
 use tracer_common::{
@@ -62,9 +64,9 @@ fn path(id: u64, steps: &[Step]) -> Path {
     }
 }
 
-fn flow(protocol: Protocol, src: &str, dst: &str) -> Option<Flow> {
+fn flow(protocol: Protocol, src: &str, dst: &str) -> Flow {
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-    Some(Flow { protocol, src: address(src), dst: address(dst), netns: 4_026_531_840 })
+    Flow { protocol, src: address(src), dst: address(dst), netns: 4_026_531_840 }
 }
 
 fn backend(point: Point) -> Backend {
@@ -74,7 +76,7 @@ fn backend(point: Point) -> Backend {
 /// 100 bytes from client to server, read by the server on another CPU.
 pub(crate) fn tcp_data() -> Path {
     Path {
-        flow: flow(Protocol::Tcp, "127.0.0.1:51234", "127.0.0.1:8888"),
+        flow: Some(flow(Protocol::Tcp, "127.0.0.1:51234", "127.0.0.1:8888")),
         tcp: Some(Tcp { flags: PSH_ACK, seq: 1_000_001, ack: 2_000_001 }),
         len: 100,
         device: Some(lo()),
@@ -100,7 +102,7 @@ pub(crate) fn tcp_data() -> Path {
 /// The first packet of a connection, which asks for its route.
 pub(crate) fn syn() -> Path {
     Path {
-        flow: flow(Protocol::Tcp, "192.0.2.7:51234", "192.0.2.7:8888"),
+        flow: Some(flow(Protocol::Tcp, "192.0.2.7:51234", "192.0.2.7:8888")),
         tcp: Some(Tcp { flags: SYN, seq: 1_000_000, ack: 0 }),
         device: Some(lo()),
         sender: Some(task(812, b"client")),
@@ -123,7 +125,7 @@ pub(crate) fn syn() -> Path {
 /// The answer to a refused connection: sent from a control socket, so it begins at the device layer.
 pub(crate) fn reset() -> Path {
     Path {
-        flow: flow(Protocol::Tcp, "127.0.0.1:9", "127.0.0.1:51236"),
+        flow: Some(flow(Protocol::Tcp, "127.0.0.1:9", "127.0.0.1:51236")),
         tcp: Some(Tcp { flags: RST_ACK, seq: 0, ack: 1_000_001 }),
         device: Some(lo()),
         ..path(
@@ -142,7 +144,7 @@ pub(crate) fn reset() -> Path {
 /// Data that left by another device.
 pub(crate) fn incomplete() -> Path {
     Path {
-        flow: flow(Protocol::Tcp, "192.0.2.7:51234", "198.51.100.1:443"),
+        flow: Some(flow(Protocol::Tcp, "192.0.2.7:51234", "198.51.100.1:443")),
         tcp: Some(Tcp { flags: PSH_ACK, seq: 1, ack: 1 }),
         len: 1448,
         device: Some(Device { ifindex: 2, name: Some(Arc::from("eth0")) }),
@@ -163,7 +165,7 @@ pub(crate) fn incomplete() -> Path {
 /// The receiving half of a packet that was on its way when the trace began.
 pub(crate) fn start_not_seen() -> Path {
     Path {
-        flow: flow(Protocol::Tcp, "127.0.0.1:51234", "127.0.0.1:8888"),
+        flow: Some(flow(Protocol::Tcp, "127.0.0.1:51234", "127.0.0.1:8888")),
         tcp: Some(Tcp { flags: 0x10, seq: 5, ack: 9 }),
         device: Some(lo()),
         incomplete: Some(Incomplete::StartNotSeen),
@@ -174,7 +176,7 @@ pub(crate) fn start_not_seen() -> Path {
 /// Data over IPv6 whose reader was busy.
 pub(crate) fn ipv6() -> Path {
     Path {
-        flow: flow(Protocol::Tcp, "[::1]:51234", "[::1]:8888"),
+        flow: Some(flow(Protocol::Tcp, "[::1]:51234", "[::1]:8888")),
         tcp: Some(Tcp { flags: PSH_ACK, seq: 1, ack: 1 }),
         len: 65_483,
         device: Some(lo()),
@@ -198,7 +200,7 @@ pub(crate) fn ipv6() -> Path {
 
 pub(crate) fn udp() -> Path {
     Path {
-        flow: flow(Protocol::Udp, "127.0.0.1:40000", "127.0.0.53:53"),
+        flow: Some(flow(Protocol::Udp, "127.0.0.1:40000", "127.0.0.53:53")),
         len: 44,
         device: Some(lo()),
         ..path(5, &[(Point::DevQueueXmit, 0, 0, 1), (Point::NetifReceiveSkb, 0, 1_010, 1)])
@@ -213,10 +215,7 @@ pub(crate) fn unix() -> Path {
         sender: Some(task(812, b"client")),
         ..path(
             40,
-            &[
-                (Point::UnixStreamSendmsg, 1, 0, AUX_UNKNOWN),
-                (Point::SockDefReadable, 1, 934, AUX_UNKNOWN),
-            ],
+            &[(Point::UnixStreamSendmsg, 1, 0, AUX_UNKNOWN), (Point::SockDefReadable, 1, 934, AUX_UNKNOWN)],
         )
     }
 }
@@ -228,10 +227,7 @@ pub(crate) fn unix_abstract() -> Path {
         sender: Some(task(812, b"client")),
         ..path(
             41,
-            &[
-                (Point::UnixStreamConnect, 1, 0, AUX_UNKNOWN),
-                (Point::SockDefReadable, 1, 2_120, AUX_UNKNOWN),
-            ],
+            &[(Point::UnixStreamConnect, 1, 0, AUX_UNKNOWN), (Point::SockDefReadable, 1, 2_120, AUX_UNKNOWN)],
         )
     }
 }
@@ -311,7 +307,7 @@ pub(crate) fn tracepoints_only() -> Coverage {
         let state = match point.row().tracepoint {
             Ok(tracepoint) => State::Attached(Attached {
                 backend: Backend::Tracepoint,
-                function: tracepoint.name.to_owned(),
+                function: tracepoint.full_name.to_owned(),
             }),
             Err(why) => State::Refused(vec![
                 refusal(Backend::Fentry, "Operation not permitted"),
@@ -329,7 +325,8 @@ pub(crate) fn refusal(backend: Backend, reason: &str) -> Refusal {
 }
 
 pub(crate) fn trust() -> Trust {
-    let mut trust = Trust { events: 18_456, complete: 2_040, duration_ns: 10_004_000_000, ..Trust::default() };
+    let mut trust =
+        Trust { events: 18_456, complete: 2_040, duration_ns: 10_004_000_000, ..Trust::default() };
     trust.losses.missed = Some(0);
     trust.incomplete.insert(Incomplete::TraceEnded, 1);
     trust.incomplete.insert(Incomplete::LeftByDevice, 2);

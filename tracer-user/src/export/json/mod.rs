@@ -1,0 +1,30 @@
+//! JSON Lines: an object for each path, and the summary as the last line.
+//!
+//! The structs are the contract, field by field and in its order. They borrow from the model, so that nothing is
+//! allocated for a path. Times are integers in ns, what is not known is `null`.
+
+mod flow;
+mod hop;
+mod path;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
+
+use serde::{Serialize, Serializer};
+
+pub use path::write_path;
+pub use summary::write_summary;
+
+/// Version of the contract. Fields may be added to a version; none is removed or changes its meaning.
+pub const SCHEMA: u32 = 1;
+
+/// Serializes what it displays.
+struct Shown<T>(T);
+
+impl<T: Display> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&self.0)
+    }
+}

@@ -1,0 +1,118 @@
+//! The last line: the accounts of the run.
+
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
+
+use serde::Serialize;
+
+use super::{SCHEMA, Shown};
+use crate::{
+    analyze::{Row, Summary},
+    export::Refusals,
+    model::State,
+};
+
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: u32,
+    kind: &'static str,
+    events: u64,
+    lost: u64,
+    paths: Paths,
+    probe_points: ProbePoints,
+    duration_ns: u64,
+    missed: Option<u64>,
+    malformed: u64,
+    cut_off: u64,
+    incomplete_reasons: BTreeMap<&'static str, u64>,
+    unattached: Vec<Unattached<'a>>,
+    hops: Vec<Step>,
+    totals: Vec<Total>,
+}
+
+#[derive(Serialize)]
+struct Paths {
+    complete: u64,
+    incomplete: u64,
+}
+
+#[derive(Serialize)]
+struct ProbePoints {
+    attached: usize,
+    total: usize,
+}
+
+#[derive(Serialize)]
+struct Unattached<'a> {
+    hop: &'static str,
+    reason: Shown<Refusals<'a>>,
+}
+
+#[derive(Serialize)]
+struct Step {
+    hop: &'static str,
+    #[serde(flatten)]
+    times: Total,
+}
+
+/// All but `traffic` and `count` are `null` for a hop that was always the first.
+#[derive(Serialize)]
+struct Total {
+    traffic: &'static str,
+    count: u64,
+    p50_ns: Option<u64>,
+    p90_ns: Option<u64>,
+    p99_ns: Option<u64>,
+    max_ns: Option<u64>,
+}
+
+impl Total {
+    fn of(row: &Row) -> Self {
+        Self {
+            traffic: row.class.name(),
+            count: row.count,
+            p50_ns: row.times.map(|times| times.p50_ns),
+            p90_ns: row.times.map(|times| times.p90_ns),
+            p99_ns: row.times.map(|times| times.p99_ns),
+            max_ns: row.times.map(|times| times.max_ns),
+        }
+    }
+}
+
+/// Writes the summary as one line.
+pub fn write_summary(summary: &Summary<'_>, mut out: impl Write) -> io::Result<()> {
+    let Summary { table, trust, coverage } = summary;
+    let (attached, total) = coverage.counts();
+    let rows = table.rows();
+    let line = Line {
+        schema: SCHEMA,
+        kind: "summary",
+        events: trust.events,
+        lost: trust.losses.hops.saturating_add(trust.losses.others),
+        paths: Paths { complete: trust.complete, incomplete: trust.incomplete_total() },
+        probe_points: ProbePoints { attached, total },
+        duration_ns: trust.duration_ns,
+        missed: trust.losses.missed,
+        malformed: trust.malformed,
+        cut_off: trust.cut_off,
+        incomplete_reasons: trust.incomplete.iter().map(|(why, count)| (why.reason(), *count)).collect(),
+        unattached: coverage
+            .tried()
+            .filter_map(|(point, state)| match state {
+                State::Refused(refusals) => {
+                    Some(Unattached { hop: point.row().hop, reason: Shown(Refusals(refusals)) })
+                }
+                State::Attached(_) | State::NotNeeded => None,
+            })
+            .collect(),
+        hops: rows
+            .iter()
+            .filter_map(|row| row.hop.map(|hop| Step { hop: hop.row().hop, times: Total::of(row) }))
+            .collect(),
+        totals: rows.iter().filter(|row| row.hop.is_none()).map(Total::of).collect(),
+    };
+    serde_json::to_writer(&mut out, &line)?;
+    out.write_all(b"\n")
+}

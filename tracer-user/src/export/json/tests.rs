@@ -1,0 +1,71 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+use crate::{
+    analyze::{LatencyTable, Summary, arbitrary, samples},
+    model::{Coverage, Path},
+};
+
+fn line(path: &Path) -> String {
+    let mut out = Vec::new();
+    write_path(path, &samples::coverage(), samples::REALTIME_OFFSET_NS, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn summary_line(coverage: &Coverage) -> String {
+    let mut table = LatencyTable::default();
+    for path in samples::all() {
+        table.add(&path);
+    }
+    let summary = Summary { table: &table, trust: &samples::trust(), coverage };
+    let mut out = Vec::new();
+    write_summary(&summary, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn paths() {
+    insta::assert_snapshot!(samples::all().iter().map(line).collect::<String>());
+}
+
+#[test]
+fn hostile_names() {
+    insta::assert_snapshot!(
+        line(&samples::hostile()) + &line(&Path { unix_name: None, ..samples::hostile() })
+    );
+}
+
+#[test]
+fn summary() {
+    insta::assert_snapshot!(summary_line(&samples::coverage()) + &summary_line(&samples::tracepoints_only()));
+}
+
+#[test]
+fn an_empty_run_has_a_summary() {
+    let summary = Summary {
+        table: &LatencyTable::default(),
+        trust: &crate::model::Trust::default(),
+        coverage: &Coverage::default(),
+    };
+    let mut out = Vec::new();
+    write_summary(&summary, &mut out).unwrap();
+    insta::assert_snapshot!(String::from_utf8(out).unwrap());
+}
+
+proptest! {
+    #[test]
+    fn any_path_is_one_line_of_json_that_steers_no_terminal(path in arbitrary::path()) {
+        let line = line(&path);
+        let body = line.strip_suffix('\n').unwrap();
+        prop_assert!(!body.contains(char::is_control), "{body:?}");
+        let value: Value = serde_json::from_str(body).unwrap();
+        prop_assert_eq!(&value["schema"], SCHEMA);
+        prop_assert_eq!(&value["total_ns"], path.total_ns());
+        prop_assert_eq!(value["hops"].as_array().map(Vec::len), Some(path.hops.len()));
+        prop_assert_eq!(&value["complete"], path.incomplete.is_none());
+        prop_assert_eq!(value["incomplete_reason"].is_null(), path.incomplete.is_none());
+    }
+}

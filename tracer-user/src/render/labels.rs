@@ -1,0 +1,37 @@
+//! Short names of hops, for lines that must fit a terminal.
+
+use tracer_common::probes::Point;
+
+/// A short name that no other hop has. A new row of the table goes by its full name until it is given one here.
+pub(super) fn short(point: Point) -> &'static str {
+    match point.row().hop {
+        "unix_stream_connect" => "connect",
+        "unix_stream_sendmsg" => "send",
+        "ip_queue_xmit" => "ip",
+        "ip6_xmit" => "ip6",
+        "fib_lookup" => "fib",
+        "dev_queue_xmit" => "dev",
+        "loopback_xmit" => "lo_xmit",
+        "enqueue_to_backlog" => "enq",
+        "process_backlog" => "poll",
+        "netif_receive_skb" => "recv",
+        "tcp_v4_rcv" => "tcp",
+        "tcp_v6_rcv" => "tcp6",
+        "sock_def_readable" => "wake",
+        "tcp_recvmsg" => "read",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_hops_share_a_name() {
+        let names: BTreeSet<&str> = Point::ALL.iter().map(|point| short(*point)).collect();
+        assert_eq!(names.len(), Point::ALL.len());
+    }
+}

@@ -1,0 +1,49 @@
+use super::*;
+use crate::model::Losses;
+
+#[test]
+fn table_and_trust_line() {
+    let (all, trust) = (samples::all(), samples::trust());
+    insta::assert_snapshot!(summary_of(&all, &trust, &samples::coverage(), style()));
+}
+
+#[test]
+fn colours() {
+    let trust = Trust { losses: Losses { hops: 3, others: 0, missed: Some(1) }, ..samples::trust() };
+    let style = Style { color: true, ..style() };
+    let text = summary_of(&[samples::unix()], &trust, &samples::coverage(), style);
+    insta::assert_snapshot!(text.replace('\x1b', "␛"));
+}
+
+#[test]
+fn nothing_seen() {
+    let coverage = samples::tracepoints_only();
+    insta::assert_snapshot!(summary_of(&[], &Trust::default(), &coverage, style()));
+}
+
+#[test]
+fn losses_of_every_kind() {
+    let losses = Losses { hops: 40, others: 2, missed: Some(7) };
+    let trust = Trust { losses, malformed: 1, cut_off: 12, ..samples::trust() };
+    insta::assert_snapshot!(summary_of(&[], &trust, &samples::coverage(), style()));
+}
+
+#[test]
+fn a_summary_after_paths_stands_apart() {
+    let mut table = LatencyTable::default();
+    table.add(&samples::unix());
+    let (trust, coverage) = (samples::trust(), samples::coverage());
+    let summary = Summary { table: &table, trust: &trust, coverage: &coverage };
+    for format in [Format::Table, Format::Tree] {
+        let mut out = Vec::new();
+        let mut writer = writer(format, style(), &coverage);
+        writer.path(&samples::unix(), &mut out).unwrap();
+        writer.summary(&summary, &mut out).unwrap();
+        assert_eq!(text(out).matches("\n\n").count(), 2);
+    }
+    let mut out = Vec::new();
+    let mut writer = SummaryOnly(writer(Format::Json, style(), &coverage));
+    writer.path(&samples::unix(), &mut out).unwrap();
+    writer.summary(&summary, &mut out).unwrap();
+    assert_eq!(text(out).lines().count(), 1);
+}

@@ -1,0 +1,79 @@
+//! The trust line, which ends every run: what was seen, and what was not.
+
+use std::{
+    fmt,
+    io::{self, Write},
+};
+
+use super::{
+    Style, Summary,
+    paint::{Paint, Tone},
+    time::Human,
+};
+use crate::model::{Coverage, Losses, State, Trust};
+
+/// Writes the trust line.
+pub fn write_trust(summary: &Summary<'_>, style: Style, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    writeln!(out, "{}", TrustLine { summary, paint: Paint(style.color) })
+}
+
+/// The trust line, coloured where something is missing.
+struct TrustLine<'a> {
+    summary: &'a Summary<'a>,
+    paint: Paint,
+}
+
+impl fmt::Display for TrustLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let trust = self.summary.trust;
+        write!(f, "{} events, ", trust.events)?;
+        self.losses(&trust.losses, f)?;
+        if trust.malformed > 0 {
+            write!(f, ", {}", self.alarm(format_args!("{} malformed", trust.malformed)))?;
+        }
+        paths(trust, f)?;
+        probe_points(self.summary.coverage, f)?;
+        write!(f, ", traced {}", Human(trust.duration_ns))
+    }
+}
+
+impl TrustLine<'_> {
+    fn alarm<T: fmt::Display>(&self, what: T) -> impl fmt::Display {
+        self.paint.tone(Tone::Alarm, what)
+    }
+
+    fn losses(&self, losses: &Losses, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match losses.hops.saturating_add(losses.others) {
+            0 => f.write_str("0 lost")?,
+            lost => write!(f, "{}", self.alarm(format_args!("{lost} lost")))?,
+        }
+        match losses.missed {
+            None => f.write_str(", missed: not counted by this kernel"),
+            Some(0) => Ok(()),
+            Some(missed) => write!(f, ", {}", self.alarm(format_args!("{missed} missed"))),
+        }
+    }
+}
+
+fn paths(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, ", paths: {} complete, {} incomplete", trust.complete, trust.incomplete_total())?;
+    for (index, (why, count)) in trust.incomplete.iter().enumerate() {
+        let before = if index == 0 { " (" } else { ", " };
+        write!(f, "{before}{}: {count}", why.reason())?;
+    }
+    if !trust.incomplete.is_empty() {
+        f.write_str(")")?;
+    }
+    if trust.cut_off > 0 { write!(f, ", {} more not awaited", trust.cut_off) } else { Ok(()) }
+}
+
+fn probe_points(coverage: &Coverage, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (attached, tried) = coverage.counts();
+    write!(f, ", probe points {attached}/{tried} attached")?;
+    let refused = coverage.tried().filter(|(_, state)| matches!(state, State::Refused(_)));
+    for (index, (point, _)) in refused.enumerate() {
+        let before = if index == 0 { " (unattached: " } else { ", " };
+        write!(f, "{before}{}", point.row().hop)?;
+    }
+    if attached < tried { f.write_str(")") } else { Ok(()) }
+}
