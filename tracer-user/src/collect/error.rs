@@ -1,6 +1,10 @@
 //! What can go wrong between here and the kernel, in words that say what to do.
 
-use aya::{EbpfError, maps::MapError, programs::ProgramError};
+use aya::{
+    EbpfError,
+    maps::MapError,
+    programs::{ProgramError, kprobe::KProbeError},
+};
 
 use crate::kernel::{btf::BtfError, symbols::SymbolError};
 
@@ -70,6 +74,11 @@ pub(super) fn refusal(error: &ProgramError) -> String {
             Some(verdict) if log.contains('\n') => format!("{io_error}: {}", verdict.trim()),
             _ => io_error.to_string(),
         };
+    }
+    if let ProgramError::KProbeError(KProbeError::FileError { filename, .. }) = error
+        && filename.ends_with("kprobe/type")
+    {
+        return "this kernel is built without kprobes (CONFIG_KPROBES)".to_owned();
     }
     chain(error)
 }

@@ -1,0 +1,11 @@
+//! Traces real traffic on the running kernel with the program that users run. Needs root, so it only works when asked
+//! for (`PATHTRACE_LIVE=1`, which `cargo xtask test` sets); the virtual machines run the same tests with every backend.
+//!
+//! Environment: `PATHTRACE_BIN`, the program to run; `PATHTRACE_TEST_BACKENDS`, which backends to test, `auto` if unset.
+
+mod bounds;
+mod leftovers;
+mod packets;
+mod recording;
+mod support;
+mod truth;

@@ -1,0 +1,196 @@
+//! Every packet, once, with its hops in order.
+
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    os::unix::net::{UnixListener, UnixStream},
+    thread,
+};
+
+use crate::support::{Sniffer, Trace, backends, free_port, hops, ping_pong};
+
+/// The hops of a TCP segment, in order, of which tracepoints do not show the first and `process_backlog`.
+const WAY: [&str; 7] = [
+    "ip_queue_xmit",
+    "dev_queue_xmit",
+    "loopback_xmit",
+    "enqueue_to_backlog",
+    "process_backlog",
+    "netif_receive_skb",
+    "tcp_v4_rcv",
+];
+
+#[test]
+fn each_packet_has_one_path_with_its_hops_in_order() {
+    for backend in backends() {
+        let port = free_port();
+        let sniffer = Sniffer::start(port);
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        ping_pong((Ipv4Addr::LOCALHOST, port).into(), 50, 100);
+        let said = trace.stop();
+        let sniffed = sniffer.stop();
+        said.assert_whole();
+        assert_eq!(said.paths.len(), sniffed, "paths and packets, {backend}\n{}", said.stderr);
+        assert_eq!(said.data().count(), 100, "{backend}");
+
+        let probes_functions = said.stderr.contains("attached 13/13");
+        assert!(probes_functions || !matches!(backend.as_str(), "kprobe" | "fentry"), "{}", said.stderr);
+        for path in &said.paths {
+            assert_eq!(path["device"], "lo", "{path}");
+            let times: Vec<u64> =
+                path["hops"].as_array().unwrap().iter().map(|hop| hop["ns"].as_u64().unwrap()).collect();
+            assert!(times.is_sorted() && times[0] == 0, "{path}");
+            assert_eq!(path["total_ns"].as_u64(), times.last().copied(), "{path}");
+        }
+        for path in said.data() {
+            let mut expected = WAY.to_vec();
+            // The poll may have been running already when the packet was queued.
+            expected.retain(|hop| *hop != "process_backlog");
+            if !probes_functions {
+                expected.retain(|hop| *hop != "ip_queue_xmit");
+            }
+            expected.push("tcp_recvmsg");
+            let mut seen = hops(path);
+            seen.retain(|hop| !matches!(*hop, "process_backlog" | "sock_def_readable"));
+            assert_eq!(seen, expected, "{backend}: {path}");
+        }
+        if probes_functions {
+            let whole = said.data().filter(|path| hops(path).starts_with(&WAY)).count();
+            assert!(whole > 0, "no path with all hops: {:#?}", said.paths);
+            let woken = said.data().filter(|path| hops(path).contains(&"sock_def_readable")).count();
+            assert!(woken > 0, "no path with a wake-up");
+        }
+    }
+}
+
+#[test]
+fn both_ends_are_named() {
+    for backend in backends() {
+        let port = free_port();
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        ping_pong((Ipv4Addr::LOCALHOST, port).into(), 20, 100);
+        let said = trace.stop();
+        said.assert_whole();
+        // The first message may be sent before its sender is known where only the end of a send call is seen.
+        let last = said.data().last().unwrap();
+        for end in ["sender", "receiver"] {
+            assert_eq!(last[end]["pid"], std::process::id(), "{last}");
+            assert!(last[end]["comm"].as_str().is_some_and(|comm| !comm.is_empty()), "{last}");
+        }
+    }
+}
+
+#[test]
+fn connect_asks_the_routing_table() {
+    for backend in backends() {
+        let port = free_port();
+        let at = (Ipv4Addr::LOCALHOST, port).into();
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        ping_pong(at, 1, 10);
+        let said = trace.stop();
+        said.assert_whole();
+        let [syn] = said.with_flags("S", at)[..] else { panic!("one SYN: {:#?}", said.paths) };
+        assert!(hops(syn).contains(&"fib_lookup"), "{syn}");
+        for path in said.data() {
+            assert!(
+                !hops(path).contains(&"fib_lookup"),
+                "an established connection's route is cached: {path}"
+            );
+        }
+    }
+}
+
+#[test]
+fn each_named_probe_point_fires() {
+    for backend in backends() {
+        if !matches!(backend.as_str(), "kprobe" | "fentry") {
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let name = folder.path().join("socket");
+        let trace = Trace::start(&backend, &[""; 0]);
+        ping_pong((Ipv4Addr::LOCALHOST, free_port()).into(), 20, 100);
+        let listener = UnixListener::bind(&name).unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buffer = [0; 100];
+            while stream.read_exact(&mut buffer).is_ok() {
+                stream.write_all(&buffer).unwrap();
+            }
+        });
+        let mut client = UnixStream::connect(&name).unwrap();
+        for _ in 0..20 {
+            client.write_all(&[1; 100]).unwrap();
+            client.read_exact(&mut [0; 100]).unwrap();
+        }
+        drop(client);
+        server.join().unwrap();
+        let said = trace.stop();
+        assert_eq!(said.summary["lost"], 0, "{}", said.summary);
+
+        let fired: BTreeSet<&str> = said.paths.iter().flat_map(hops).collect();
+        for point in [
+            "ip_queue_xmit",
+            "fib_lookup",
+            "dev_queue_xmit",
+            "loopback_xmit",
+            "enqueue_to_backlog",
+            "process_backlog",
+            "unix_stream_connect",
+            "unix_stream_sendmsg",
+        ] {
+            assert!(
+                fired.contains(point),
+                "{point} did not fire by {backend}; fired: {fired:?}\n{}",
+                said.stderr
+            );
+        }
+        let name = name.to_str().unwrap();
+        let ours: Vec<_> = said.paths.iter().filter(|path| path["flow"]["path"] == name).collect();
+        assert_eq!(ours.len(), 21, "one connect and 20 messages: {ours:#?}");
+        assert!(ours.iter().all(|path| path["complete"] == true), "{ours:#?}");
+    }
+}
+
+#[test]
+fn ipv6_packets_are_whole_too() {
+    for backend in backends() {
+        let port = free_port();
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        ping_pong((Ipv6Addr::LOCALHOST, port).into(), 10, 100);
+        let said = trace.stop();
+        said.assert_whole();
+        assert_eq!(said.data().count(), 20);
+        for path in said.data() {
+            assert_eq!(hops(path).last(), Some(&"tcp_recvmsg"), "{path}");
+            assert!(path["flow"]["src"].as_str().unwrap().starts_with("[::1]:"), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_refused_connection_is_two_packets_on_lo() {
+    for backend in backends() {
+        let port = free_port();
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        // All of 127.0.0.0/8 is local, and so is every address of the host: 127.0.0.1 is not special.
+        let addresses = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 8, 8, 8)];
+        for address in addresses {
+            TcpStream::connect((address, port)).unwrap_err();
+        }
+        let said = trace.stop();
+        said.assert_whole();
+        assert_eq!(said.paths.len(), 2 * addresses.len(), "{:#?}", said.paths);
+        for address in addresses {
+            let to = SocketAddr::from((address, port));
+            let [syn] = said.with_flags("S", to)[..] else { panic!("one SYN to {to}: {:#?}", said.paths) };
+            let from = to.to_string();
+            let reset: Vec<_> =
+                said.paths.iter().filter(|path| path["flow"]["src"] == from.as_str()).collect();
+            let [reset] = reset[..] else { panic!("one RST from {from}: {:#?}", said.paths) };
+            assert_eq!(reset["tcp"]["flags"], "RA", "{reset}");
+            assert_eq!((&syn["device"], &reset["device"]), (&"lo".into(), &"lo".into()));
+        }
+    }
+}

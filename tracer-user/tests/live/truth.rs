@@ -1,0 +1,57 @@
+//! What is not asked for is not seen, and what is lost is counted.
+
+use std::net::Ipv4Addr;
+
+use crate::support::{Trace, backends, free_port, pathtrace, ping_pong};
+
+#[test]
+fn other_ports_never_reach_the_ring_buffer() {
+    for backend in backends() {
+        let (wanted, other) = (free_port(), free_port());
+        let trace = Trace::start(&backend, &["--port", &wanted.to_string()]);
+        ping_pong((Ipv4Addr::LOCALHOST, other).into(), 100, 100);
+        let said = trace.stop();
+        said.assert_whole();
+        assert_eq!(said.paths.len(), 0, "{:#?}", said.paths);
+        assert_eq!(said.summary["events"], 0, "{}", said.summary);
+    }
+}
+
+#[test]
+fn several_ports_are_joined_with_or() {
+    for backend in backends() {
+        let (one, two, other) = (free_port(), free_port(), free_port());
+        let trace = Trace::start(&backend, &["-P", &one.to_string(), "-P", &two.to_string()]);
+        for port in [one, two, other] {
+            ping_pong((Ipv4Addr::LOCALHOST, port).into(), 5, 100);
+        }
+        let said = trace.stop();
+        said.assert_whole();
+        assert_eq!(said.data().count(), 20, "{:#?}", said.paths);
+    }
+}
+
+#[test]
+fn a_buffer_that_is_too_small_says_what_it_lost() {
+    for backend in backends() {
+        let port = free_port();
+        let trace = Trace::start(&backend, &["--port", &port.to_string(), "--buffer-size", "4K", "--strict"]);
+        ping_pong((Ipv4Addr::LOCALHOST, port).into(), 2000, 100);
+        let said = trace.stop();
+        assert!(said.summary["lost"].as_u64() > Some(0), "{}", said.summary);
+        assert_eq!(said.status.code(), Some(1), "--strict: {}", said.stderr);
+    }
+}
+
+/// Every kprobe program goes through the verifier of kernels that cannot attach it, too.
+#[test]
+fn without_kprobes_the_reason_is_the_kernel_not_the_programs() {
+    if backends().is_empty() || std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+        return;
+    }
+    let said = pathtrace().args(["--backend", "kprobe"]).output().unwrap();
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("without kprobes"), "{stderr}");
+    assert!(!stderr.contains("processed"), "{stderr}");
+}
