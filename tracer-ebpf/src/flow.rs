@@ -4,6 +4,7 @@ use aya_ebpf::{
     macros::map,
     maps::{LruHashMap, PerCpuArray},
 };
+use aya_log_ebpf::debug;
 use tracer_common::event::{DEVICE_NAME_LEN, DeviceRecord, FlowRecord, KIND_DEVICE, KIND_FLOW, NO_FLOW};
 
 use crate::{
@@ -83,7 +84,14 @@ pub(crate) fn number(key: &FlowKey) -> u64 {
     // Announced first, entered second: no other CPU can use a number that userspace has not heard of. Two CPUs may
     // announce the same flow under two numbers, which userspace allows for.
     let _ = FLOWS.insert(key, id, 0);
+    log_announced(id, key.sport, key.dport);
     id
+}
+
+/// For the debug log; nothing at all unless userspace asks for it. A function of its own, as a log line takes stack.
+#[inline(never)]
+fn log_announced(id: u64, sport: u16, dport: u16) {
+    debug!((), "flow {} announced: port {} to port {}", id, sport, dport);
 }
 
 /// A number that no other flow gets.

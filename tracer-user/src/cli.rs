@@ -281,7 +281,7 @@ mod tests {
         for (args, says) in [
             (["--port", "0"], "1 to 65535"),
             (["--port", "http"], "1 to 65535"),
-            (["--duration", "soon"], "such as 10s"),
+            (["--duration", "soon"], "500ms, 10s or 2m"),
             (["--duration", "10y"], "500ms, 10s or 2m"),
             (["--duration", "0s"], "more than nothing"),
             (["--duration", "-1s"], "unexpected argument"),

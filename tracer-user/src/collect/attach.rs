@@ -59,7 +59,10 @@ fn attach_point(ebpf: &mut Ebpf, point: &ProbePoint, backends: &[Backend], kerne
     let mut refusals = Vec::new();
     for backend in backends.iter().copied() {
         match try_backend(ebpf, point, backend, kernel) {
-            Ok(function) => return State::Attached(Attached { backend, function }),
+            Ok(function) => {
+                log::info!("{}: {} {function}", point.hop, backend.name());
+                return State::Attached(Attached { backend, function });
+            }
             Err(reason) => {
                 log::debug!("{}: {}: {reason}", point.hop, backend.name());
                 refusals.push(Refusal { backend, reason });

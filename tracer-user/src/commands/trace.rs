@@ -195,8 +195,11 @@ fn start_log(verbose: u8) {
         1 => log::LevelFilter::Info,
         _ => log::LevelFilter::Debug,
     };
+    // The loader's own log says every relocation; ours, and that of the kernel programs, is what helps.
+    let mut builder = env_logger::Builder::new();
+    builder.filter_module("pathtrace", level).filter_module("pathtrace_bpf", level).format_timestamp_micros();
     // Fails only if there is a logger already.
-    let _ = env_logger::Builder::new().filter_level(level).format_timestamp_micros().try_init();
+    let _ = builder.try_init();
 }
 
 fn progress_bar(quiet: bool) -> ProgressBar {

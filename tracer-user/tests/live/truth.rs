@@ -55,3 +55,19 @@ fn without_kprobes_the_reason_is_the_kernel_not_the_programs() {
     assert!(stderr.contains("without kprobes"), "{stderr}");
     assert!(!stderr.contains("processed"), "{stderr}");
 }
+
+#[test]
+fn the_kernel_programs_log_is_shown_when_asked_for() {
+    for backend in backends() {
+        for (verbosity, logs) in [("-v", false), ("-vv", true)] {
+            let port = free_port();
+            let trace = Trace::start(&backend, &["--port", &port.to_string(), verbosity]);
+            ping_pong((Ipv4Addr::LOCALHOST, port).into(), 1, 10);
+            let said = trace.stop();
+            said.assert_whole();
+            let announced = format!("to port {port}");
+            assert_eq!(said.stderr.contains(&announced), logs, "{verbosity}: {}", said.stderr);
+            assert!(said.stderr.contains("dev_queue_xmit: "), "{}", said.stderr);
+        }
+    }
+}
