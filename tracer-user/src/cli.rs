@@ -1,4 +1,5 @@
 //! The command line: what can be typed, and its checked meaning.
+#![allow(clippy::doc_markdown, reason = "doc comments are help texts here, and backticks would be seen")]
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 

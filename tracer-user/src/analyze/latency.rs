@@ -138,7 +138,6 @@ impl Cell {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::analyze::samples;

@@ -1,7 +1,5 @@
 //! Hand-built paths for tests.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::{net::SocketAddr, sync::Arc};
 
 use tracer_common::{

@@ -34,7 +34,8 @@ impl Stop {
 
     /// Gives the signals their own meaning back: one more ends the process at once. Nothing needs to be tidied up for
     /// that, as the kernel detaches and unloads everything with the process.
-    pub(super) fn second_time_kills(&self) {
+    pub(super) fn second_time_kills(self) {
+        drop(self);
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             // SAFETY: SIG_DFL is a valid disposition for these signals, and no handler of ours is needed any more.
             unsafe { libc::signal(signal, libc::SIG_DFL) };

@@ -20,7 +20,7 @@ const SETTLE_NS: u64 = 10_000_000;
 #[derive(Default)]
 pub(super) struct Receiving {
     polls: HashMap<u32, Hop>,
-    /// Received packets whose transport function may or may not be seen (tcp:tcp_probe sees established sockets only),
+    /// Received packets whose transport function may or may not be seen (`tcp:tcp_probe` sees established sockets only),
     /// one a CPU: it is called before the CPU receives the next packet.
     unsettled: HashMap<u32, PacketKey>,
 }

@@ -92,6 +92,7 @@ mod backend_name {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
     use tracer_common::probes::Backend;
 
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's `with` wants a reference")]
     pub(super) fn serialize<S: Serializer>(backend: &Backend, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(backend.name())
     }

@@ -3,6 +3,13 @@
 //!
 //! Environment: `PATHTRACE_BIN`, the program to run; `PATHTRACE_TEST_BACKENDS`, which backends to test, `auto` if unset.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::similar_names,
+    reason = "a test fails by panicking; a sniffer has sniffed"
+)]
+
 mod bounds;
 mod leftovers;
 mod packets;

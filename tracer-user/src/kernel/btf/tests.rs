@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that fails may panic")]
-
 mod builder;
 mod hostile;
 mod running;

@@ -1,7 +1,5 @@
 //! Everything that is printed, as it is printed.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 mod banner;
 mod hostile;
 mod line;
