@@ -15,7 +15,7 @@ pub enum Failure {
     /// Not allowed to.
     #[error(
         "tracing the kernel needs {}, which this process lacks\n  as root:              sudo {command}\n  \
-         or once, for a group: sudo setcap cap_bpf,cap_perfmon=ep {program} (and run it as yourself)",
+         or once:              sudo setcap cap_bpf,cap_perfmon=ep {program}",
         missing.join(" and ")
     )]
     Privilege {

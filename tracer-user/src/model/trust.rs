@@ -16,9 +16,9 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// Hops that were lost one way or the other.
+    /// Records that the ring buffer had no room for.
     pub fn lost(&self) -> u64 {
-        self.hops + self.others + self.missed.unwrap_or(0)
+        self.hops + self.others
     }
 }
 
@@ -52,8 +52,10 @@ impl Trust {
         self.incomplete.values().sum()
     }
 
-    /// Nothing lost, nothing incomplete, nothing malformed.
+    /// Nothing lost, nothing missed, nothing incomplete, nothing malformed.
     pub fn is_perfect(&self) -> bool {
-        self.losses.lost() == 0 && self.malformed == 0 && self.incomplete_total() == 0
+        self.losses.lost() == 0
+            && self.losses.missed.unwrap_or(0) == 0
+            && self.malformed == 0 && self.incomplete_total() == 0
     }
 }
