@@ -3,7 +3,37 @@
 use tracer_common::{event::HopRecord, probes::Point};
 
 use super::{Correlator, flows::FlowKey, in_flight::PacketKey};
-use crate::model::{Hop, Incomplete};
+use crate::model::{Hop, Incomplete, Tcp};
+
+/// The ACK flag.
+pub(super) const ACK: u8 = 0x10;
+
+/// What TCP's flags say of the conversation.
+impl Correlator {
+    /// A packet was seen on a flow for the first time.
+    pub(super) fn conversation(&mut self, flow: FlowKey, tcp: Tcp) {
+        if tcp.flags & Tcp::SYN != 0 {
+            if !self.flows.begin(flow, tcp.seq) {
+                return;
+            }
+            self.forget_conversation(flow);
+            // Whoever connects has a new socket: nothing that was sent to the one before will be read.
+            if tcp.flags & ACK == 0
+                && let Some(back) = self.flows.back(flow)
+            {
+                self.forget_conversation(back);
+            }
+        } else if tcp.flags & Tcp::RST != 0 {
+            self.flows.reset(flow);
+        }
+    }
+
+    fn forget_conversation(&mut self, flow: FlowKey) {
+        for key in self.flows.forget_conversation(flow) {
+            self.end(key, Some(Incomplete::NeverRead));
+        }
+    }
+}
 
 impl Correlator {
     /// A packet has reached its transport. Without data, or where reads are not seen, that is its end.
@@ -13,7 +43,7 @@ impl Correlator {
             return self.end(key, None);
         }
         let end = packet.end_seq();
-        let Some(state) = packet.flow.and_then(|flow| self.flows.get_mut(flow)) else {
+        let Some(state) = packet.read_on().and_then(|flow| self.flows.get_mut(flow)) else {
             return self.end(key, Some(Incomplete::FlowUnknown));
         };
         // A segment that came twice: its data has been read already.
@@ -33,10 +63,9 @@ impl Correlator {
     }
 
     /// The reader is woken: everything up to `rcv_nxt` is there for it.
-    pub(super) fn readable(&mut self, record: &HopRecord, hop: Hop) {
-        let Some(state) = self.flows.find(record.flow).and_then(|flow| self.flows.get(flow)) else {
-            return self.unix_readable(record, hop);
-        };
+    pub(super) fn readable(&mut self, flow: FlowKey, record: &HopRecord, hop: Hop) {
+        self.settle_up_to(flow, record.seq);
+        let Some(state) = self.flows.get(flow) else { return };
         // From the newest back: what was woken for once has been woken for.
         for key in state.waiting.iter().rev() {
             let Some(packet) = self.in_flight.get_mut(*key) else { continue };
@@ -50,8 +79,8 @@ impl Correlator {
     }
 
     /// A process has read everything up to `copied_seq`.
-    pub(super) fn read(&mut self, record: &HopRecord, hop: Hop) {
-        let Some(flow) = self.flows.find(record.flow) else { return };
+    pub(super) fn read(&mut self, flow: FlowKey, record: &HopRecord, hop: Hop) {
+        self.settle_up_to(flow, record.seq);
         let Some(state) = self.flows.get_mut(flow) else { return };
         state.receiver = Some(record.tgid);
         state.read_up_to = Some(record.seq);
@@ -67,22 +96,31 @@ impl Correlator {
             let key = self.read_now[at];
             if let Some(packet) = self.in_flight.get_mut(key) {
                 packet.awaits_reader = false;
-                packet.add(hop);
+                // What came while the read was under way came a second time.
+                if packet.last_ns() <= hop.time_ns {
+                    packet.add(hop);
+                }
             }
             self.end(key, None);
         }
         self.read_now.clear();
+        self.flows.idle(flow);
     }
 
     /// A path ends otherwise than by being read.
     pub(super) fn waits_no_more(&mut self, flow: Option<FlowKey>, key: PacketKey) {
-        if let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow)) {
+        let Some(flow) = flow else { return };
+        let Some(state) = self.flows.get_mut(flow) else { return };
+        if state.waiting.front() == Some(&key) {
+            state.waiting.pop_front();
+        } else {
             state.waiting.retain(|other| *other != key);
         }
+        self.flows.idle(flow);
     }
 }
 
 /// Whether sequence number `a` comes after `b` (RFC 9293, 3.4: modulo 2^32).
-fn is_after(a: u32, b: u32) -> bool {
+pub(super) fn is_after(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
 }

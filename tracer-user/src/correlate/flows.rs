@@ -15,6 +15,9 @@ use crate::model::{Flow, Protocol};
 /// `AF_INET6` on the wire.
 const AF_INET6: u8 = 10;
 
+/// Numbers that one announcement looks at to find one to forget.
+const LOOKS: usize = 4;
+
 slotmap::new_key_type! {
     /// Names a flow of the table. A number of the kernel's side is not enough: one flow may have several.
     pub(super) struct FlowKey;
@@ -34,8 +37,18 @@ pub(super) struct FlowState {
     pub(super) read_up_to: Option<u32>,
     /// A RST ended the conversation.
     pub(super) reset: bool,
+    /// Sequence number of the SYN that began it.
+    syn: Option<u32>,
     /// How many of the kernel's numbers name it.
     numbers: usize,
+}
+
+/// One of the kernel's numbers for a flow.
+#[derive(Debug)]
+struct Number {
+    flow: FlowKey,
+    /// How many announcements there had been when it was last used.
+    used: u64,
 }
 
 /// All flows, bounded.
@@ -43,9 +56,10 @@ pub(super) struct Flows {
     limit: usize,
     states: SlotMap<FlowKey, FlowState>,
     by_flow: HashMap<Flow, FlowKey>,
-    by_number: HashMap<u64, FlowKey>,
-    /// Numbers in the order of their announcement.
+    by_number: HashMap<u64, Number>,
+    /// Numbers in the order in which they are looked at to be forgotten.
     oldest: VecDeque<u64>,
+    announced: u64,
 }
 
 impl Flows {
@@ -56,6 +70,7 @@ impl Flows {
             by_flow: HashMap::new(),
             by_number: HashMap::new(),
             oldest: VecDeque::new(),
+            announced: 0,
         }
     }
 
@@ -73,22 +88,28 @@ impl Flows {
                 waiting: VecDeque::new(),
                 read_up_to: None,
                 reset: false,
+                syn: None,
                 numbers: 0,
             })
         });
-        self.states[key].numbers += 1;
-        match self.by_number.insert(record.id, key) {
-            Some(before) => self.release(before),
+        if let Some(state) = self.states.get_mut(key) {
+            state.numbers += 1;
+        }
+        self.announced += 1;
+        match self.by_number.insert(record.id, Number { flow: key, used: self.announced }) {
+            Some(before) => self.release(before.flow),
             None => self.oldest.push_back(record.id),
         }
         if self.oldest.len() > self.limit {
-            self.forget_oldest();
+            self.forget_some();
         }
     }
 
-    /// The flow that the kernel calls `number`.
-    pub(super) fn find(&self, number: u64) -> Option<FlowKey> {
-        self.by_number.get(&number).copied()
+    /// The flow that the kernel calls `number`, which is thereby in use.
+    pub(super) fn find(&mut self, number: u64) -> Option<FlowKey> {
+        let found = self.by_number.get_mut(&number)?;
+        found.used = self.announced;
+        Some(found.flow)
     }
 
     pub(super) fn get(&self, key: FlowKey) -> Option<&FlowState> {
@@ -99,50 +120,85 @@ impl Flows {
         self.states.get_mut(key)
     }
 
-    /// A process sends on the flow.
-    pub(super) fn sends(&mut self, number: u64, tgid: u32) {
-        if let Some(state) = self.find(number).and_then(|key| self.states.get_mut(key)) {
-            state.sender = Some(tgid);
-        }
+    /// The other direction of the same conversation.
+    pub(super) fn back(&self, key: FlowKey) -> Option<FlowKey> {
+        let Flow { src, dst, .. } = self.states.get(key)?.flow;
+        let back = Flow { src: dst, dst: src, ..self.states.get(key)?.flow };
+        self.by_flow.get(&back).copied()
     }
 
-    /// A connection begins: whatever was known of an earlier one between the same ends is void.
-    pub(super) fn begin(&mut self, key: FlowKey) {
-        if let Some(state) = self.states.get_mut(key) {
-            (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
-        }
+    /// A SYN with this sequence number was sent; says whether a conversation begins with it. A SYN that is sent again
+    /// begins none.
+    pub(super) fn begin(&mut self, key: FlowKey, syn: u32) -> bool {
+        let Some(state) = self.states.get_mut(key) else { return false };
+        state.syn.replace(syn) != Some(syn)
+    }
+
+    /// A conversation begins: nothing is known any more of an earlier one between the same ends. Returns the packets
+    /// of that one whose data waits to be read.
+    pub(super) fn forget_conversation(&mut self, key: FlowKey) -> VecDeque<PacketKey> {
+        let Some(state) = self.states.get_mut(key) else { return VecDeque::new() };
+        (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
+        std::mem::take(&mut state.waiting)
     }
 
     /// A RST was sent on the flow: both directions are over.
     pub(super) fn reset(&mut self, key: FlowKey) {
-        let Some(state) = self.states.get_mut(key) else { return };
-        state.reset = true;
-        let Flow { src, dst, .. } = state.flow;
-        let back = Flow { src: dst, dst: src, ..state.flow };
-        if let Some(state) = self.by_flow.get(&back).and_then(|key| self.states.get_mut(*key)) {
-            state.reset = true;
+        for key in [Some(key), self.back(key)].into_iter().flatten() {
+            if let Some(state) = self.states.get_mut(key) {
+                state.reset = true;
+            }
         }
     }
 
-    /// Forgets the oldest number, unless data of its flow waits to be read.
-    fn forget_oldest(&mut self) {
-        let Some(number) = self.oldest.pop_front() else { return };
-        let waits = |key| self.states.get(key).is_some_and(|state| !state.waiting.is_empty());
-        if self.find(number).is_some_and(waits) {
-            self.oldest.push_back(number);
-        } else if let Some(key) = self.by_number.remove(&number) {
-            self.release(key);
+    /// Nothing waits to be read on the flow any more. If it has no number left either, it goes.
+    pub(super) fn idle(&mut self, key: FlowKey) {
+        if let Some(state) = self.states.get(key)
+            && state.numbers == 0
+            && state.waiting.is_empty()
+        {
+            self.by_flow.remove(&state.flow);
+            self.states.remove(key);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> [usize; 4] {
+        [self.states.len(), self.by_flow.len(), self.by_number.len(), self.oldest.len()]
+    }
+
+    /// Forgets a number that was not used for as long as the kernel cannot have kept it, and on whose flow no data
+    /// waits to be read; at twice the limit any.
+    ///
+    /// The order of announcement alone would not do: a connection that outlives many others keeps its number.
+    fn forget_some(&mut self) {
+        for _ in 0..LOOKS {
+            let Some(number) = self.oldest.pop_front() else { return };
+            let Some(found) = self.by_number.get(&number) else { continue };
+            let is_used = self.announced - found.used < self.limit as u64 / 2;
+            let is_needed = self
+                .states
+                .get(found.flow)
+                .is_some_and(|state| state.numbers == 1 && !state.waiting.is_empty());
+            if (is_used || is_needed) && self.oldest.len() < 2 * self.limit {
+                self.oldest.push_back(number);
+                continue;
+            }
+            let flow = found.flow;
+            self.by_number.remove(&number);
+            self.release(flow);
+            if self.oldest.len() <= self.limit {
+                return;
+            }
         }
     }
 
     /// The flow has one number less.
     fn release(&mut self, key: FlowKey) {
-        let Some(state) = self.states.get_mut(key) else { return };
-        state.numbers -= 1;
-        if state.numbers == 0 {
-            self.by_flow.remove(&state.flow);
-            self.states.remove(key);
+        if let Some(state) = self.states.get_mut(key) {
+            state.numbers -= 1;
         }
+        self.idle(key);
     }
 }
 

@@ -7,7 +7,7 @@ use slotmap::SlotMap;
 use tracer_common::probes::Point;
 
 use super::flows::FlowKey;
-use crate::model::{Hop, Hops, Incomplete, Tcp};
+use crate::model::{Device, Hop, Hops, Incomplete, Tcp};
 
 /// A packet whose path has begun and not ended.
 #[derive(Debug)]
@@ -16,6 +16,8 @@ pub(super) struct Packet {
     /// Address of its `sk_buff`, 0 for a message on a UNIX socket.
     pub(super) skb: u64,
     pub(super) flow: Option<FlowKey>,
+    /// The flow as its receiver sees it: on a veth device the namespace is another one.
+    pub(super) received_on: Option<FlowKey>,
     pub(super) unix_name: Option<Arc<[u8]>>,
     pub(super) tcp: Option<Tcp>,
     pub(super) len: u32,
@@ -38,9 +40,20 @@ impl Packet {
             .iter()
             .rposition(|earlier| earlier.time_ns <= hop.time_ns)
             .map_or(0, |before| before + 1);
+        // `routes` leaves room for all hops that a packet can have beside its routing questions.
         if self.hops.try_insert(at, hop).is_err() {
-            self.doubt.get_or_insert(Incomplete::Changed);
+            self.doubt.get_or_insert(Incomplete::LostTrack);
         }
+    }
+
+    /// Whether it was last seen when it was handed to a device that is not the loopback device.
+    pub(super) fn left_by_device(&self) -> bool {
+        self.stage <= Point::DevQueueXmit && self.ifindex.is_some_and(|index| index != Device::LOOPBACK)
+    }
+
+    /// The flow on whose socket its data is read.
+    pub(super) fn read_on(&self) -> Option<FlowKey> {
+        self.received_on.or(self.flow)
     }
 
     /// Whether it was seen at `point`.
@@ -138,13 +151,25 @@ impl InFlight {
         self.by_age.iter().copied().filter(|key| self.packets.contains_key(*key)).collect()
     }
 
-    /// Packets on their way whose last hop was before `time_ns`. Data that waits to be read may wait as long as it
-    /// likes.
-    pub(super) fn idle_since(&self, time_ns: u64) -> Vec<PacketKey> {
-        self.packets
-            .iter()
-            .filter(|(_, packet)| !packet.awaits_reader && packet.last_ns() < time_ns)
-            .map(|(key, _)| key)
-            .collect()
+    /// Packets on their way whose last hop was before `time_ns`, and the time of the earliest one among the others.
+    /// Data that waits to be read may wait as long as it likes.
+    pub(super) fn idle_since(&self, time_ns: u64) -> (Vec<PacketKey>, Option<u64>) {
+        let mut idle = Vec::new();
+        let mut earliest: Option<u64> = None;
+        for (key, packet) in self.packets.iter().filter(|(_, packet)| !packet.awaits_reader) {
+            let last = packet.last_ns();
+            if last < time_ns {
+                idle.push(key);
+            } else {
+                earliest = Some(earliest.map_or(last, |earliest| earliest.min(last)));
+            }
+        }
+        (idle, earliest)
+    }
+
+    /// How many keys are kept, live or not.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> [usize; 3] {
+        [self.packets.len(), self.by_skb.len(), self.by_age.len()]
     }
 }

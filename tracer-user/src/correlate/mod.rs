@@ -5,7 +5,8 @@
 //!   hop that is not further along the path begins a new packet in the same memory (`packets`);
 //! * for a routing question, the thread that asked and the flow it asked for (`routes`);
 //! * for the poll that took it off a backlog, the CPU that the packet was received on (`packets`);
-//! * for the wake-up and the read, the flow and the sequence numbers (`delivery`).
+//! * for the wake-up and the read, the flow and the sequence numbers (`delivery`);
+//! * on UNIX sockets, the thread that sends and the socket that it wakes (`unix`).
 //!
 //! The records of one packet arrive in the order in which they happened, whatever CPUs they come from: room in the
 //! ring buffer is reserved under one lock, and each hop happens after the one before it. When in doubt a path is
@@ -23,7 +24,7 @@ mod unix;
 mod tests;
 
 use tracer_common::{
-    event::HopRecord,
+    event::{HopRecord, NO_FLOW},
     probes::{Backend, Point},
 };
 
@@ -31,13 +32,13 @@ use self::{
     flows::Flows,
     in_flight::{InFlight, Packet, PacketKey},
     names::Names,
-    packets::Receiving,
+    packets::{Receiving, SETTLE_NS},
     routes::Routes,
     unix::UnixCalls,
 };
 use crate::{
     decode::Record,
-    model::{Coverage, Device, Hop, Incomplete, Path},
+    model::{Coverage, Hop, Incomplete, Path},
 };
 
 /// Bounds on what is remembered.
@@ -70,6 +71,12 @@ pub struct Correlator {
     unix: UnixCalls,
     /// `CLOCK_MONOTONIC`, ns, after which no path begins.
     closes_at_ns: Option<u64>,
+    /// The time of the latest record, or the latest time given.
+    now_ns: u64,
+    /// When there can be something that has waited too long.
+    settle_at_ns: u64,
+    /// When a packet on its way can have been idle for too long.
+    lose_at_ns: u64,
     next_id: u64,
     ready: Vec<Path>,
     /// Room for the packets that one read ends; empty between records.
@@ -90,6 +97,9 @@ impl Correlator {
             receiving: Receiving::default(),
             routes: Routes::default(),
             closes_at_ns: None,
+            now_ns: 0,
+            settle_at_ns: 0,
+            lose_at_ns: 0,
             next_id: 1,
             ready: Vec::new(),
             read_now: Vec::new(),
@@ -128,25 +138,35 @@ impl Correlator {
         self.closes_at_ns = Some(time_ns);
     }
 
-    /// Ends what has waited too long. `now_ns`: `CLOCK_MONOTONIC`, at or after the last record.
+    /// Ends what has waited too long. `now_ns`: `CLOCK_MONOTONIC`, at or after the last record. The times of records
+    /// do the same, so that a recording ends as the live run did; but while nothing happens, no record says so.
     pub fn advance(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
         self.settle_received(now_ns);
+        self.settle_at_ns = now_ns.saturating_add(SETTLE_NS);
         let patience = self.limits.patience_ns;
-        for key in self.in_flight.idle_since(now_ns.saturating_sub(patience)) {
+        if now_ns < self.lose_at_ns && self.lose_at_ns - now_ns <= patience.saturating_add(1) {
+            return;
+        }
+        let (idle, earliest) = self.in_flight.idle_since(now_ns.saturating_sub(patience));
+        for key in idle {
             self.lose_track(key);
         }
+        self.lose_at_ns = earliest.unwrap_or(now_ns).saturating_add(patience).saturating_add(1);
     }
 
     /// Ends everything: the trace is over.
     pub fn finish(&mut self) {
+        self.advance(self.now_ns);
         self.settle_received(u64::MAX);
         for key in self.in_flight.oldest_first() {
             let reason = match self.in_flight.get(key) {
                 Some(packet) if packet.awaits_reader => {
                     let reset =
-                        packet.flow.and_then(|flow| self.flows.get(flow)).is_some_and(|flow| flow.reset);
+                        packet.read_on().and_then(|flow| self.flows.get(flow)).is_some_and(|flow| flow.reset);
                     if reset { Incomplete::NeverRead } else { Incomplete::NotRead }
                 }
+                Some(packet) if packet.left_by_device() => Incomplete::LeftByDevice,
                 _ => Incomplete::TraceEnded,
             };
             self.end(key, Some(reason));
@@ -161,12 +181,35 @@ impl Correlator {
             return;
         };
         let hop = Hop { point, backend, cpu: record.cpu, time_ns: record.time_ns, aux: record.aux };
+        self.now_ns = self.now_ns.max(hop.time_ns);
+        // The second half: a time that makes no sense must not stop the clock.
+        if hop.time_ns >= self.settle_at_ns || self.settle_at_ns - hop.time_ns > 2 * SETTLE_NS {
+            self.advance(hop.time_ns);
+        }
+        let flow = self.flows.find(record.flow);
         match point {
-            Point::FibLookup => self.routes.ask(record, hop),
+            Point::FibLookup => {
+                if let Some(state) = flow.and_then(|flow| self.flows.get(flow)) {
+                    self.routes.ask(record, state.flow, hop);
+                }
+            }
             Point::ProcessBacklog => self.receiving.poll(hop),
-            Point::TcpSendmsg => self.flows.sends(record.flow, record.tgid),
-            Point::TcpRecvmsg => self.read(record, hop),
-            Point::SockDefReadable => self.readable(record, hop),
+            Point::TcpSendmsg => {
+                if let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow)) {
+                    state.sender = Some(record.tgid);
+                }
+            }
+            Point::TcpRecvmsg => {
+                if let Some(flow) = flow {
+                    self.read(flow, record, hop);
+                }
+            }
+            Point::SockDefReadable => match flow {
+                Some(flow) => self.readable(flow, record, hop),
+                // A TCP socket whose flow's record was lost says how far its data goes; a UNIX socket says nothing.
+                None if record.flow == NO_FLOW && record.seq == 0 => self.unix_readable(record, hop),
+                None => {}
+            },
             Point::UnixStreamConnect | Point::UnixStreamSendmsg => self.unix_call(record, hop),
             Point::IpQueueXmit
             | Point::Ip6Xmit
@@ -175,7 +218,7 @@ impl Correlator {
             | Point::EnqueueToBacklog
             | Point::NetifReceiveSkb
             | Point::TcpV4Rcv
-            | Point::TcpV6Rcv => self.packet(record, hop),
+            | Point::TcpV6Rcv => self.packet(flow, record, hop),
         }
     }
 
@@ -198,21 +241,16 @@ impl Correlator {
 
     /// Gives a packet up that was not seen for too long.
     fn lose_track(&mut self, key: PacketKey) {
-        let reason = match self.in_flight.get(key) {
-            Some(packet) if packet.ifindex.is_some_and(|index| index != Device::LOOPBACK) => {
-                Incomplete::LeftByDevice
-            }
-            _ => Incomplete::LostTrack,
-        };
+        let left = self.in_flight.get(key).is_some_and(Packet::left_by_device);
+        let reason = if left { Incomplete::LeftByDevice } else { Incomplete::LostTrack };
         self.end(key, Some(reason));
     }
 
     /// Ends a path. A reason that the packet has had since its start wins.
     fn end(&mut self, key: PacketKey, incomplete: Option<Incomplete>) {
         let Some(packet) = self.in_flight.remove(key) else { return };
-        if packet.awaits_reader {
-            self.waits_no_more(packet.flow, key);
-        }
+        let waits_on = packet.read_on();
+        let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
         let flow = packet.flow.and_then(|flow| self.flows.get(flow));
         let task = |tgid: Option<u32>| tgid.map(|tgid| self.names.task(tgid));
         let path = Path {
@@ -225,10 +263,13 @@ impl Correlator {
                 .ifindex
                 .map(|ifindex| self.names.device(flow.map_or(0, |state| state.flow.netns), ifindex)),
             sender: task(packet.sender.or(flow.and_then(|state| state.sender))),
-            receiver: task(flow.and_then(|state| state.receiver)),
+            receiver: task(receiver),
             hops: packet.hops,
             incomplete: packet.doubt.or(incomplete),
         };
         self.ready.push(path);
+        if packet.awaits_reader {
+            self.waits_no_more(waits_on, key);
+        }
     }
 }

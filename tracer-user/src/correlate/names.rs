@@ -35,6 +35,11 @@ impl Names {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> [usize; 2] {
+        [self.tasks.len(), self.devices.len()]
+    }
+
     pub(super) fn task(&self, pid: u32) -> Task {
         Task { pid, comm: self.tasks.get(&pid).copied() }
     }

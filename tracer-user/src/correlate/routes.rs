@@ -2,24 +2,29 @@
 
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
-use tracer_common::event::HopRecord;
+use tracer_common::{event::HopRecord, probes::Point};
 
-use super::{flows::Flows, in_flight::Packet};
-use crate::model::{Flow, Hop};
+use super::{delivery::ACK, in_flight::Packet};
+use crate::model::{Flow, Hop, Protocol, Tcp};
 
-/// Questions kept for each thread. `connect` asks twice (`ip_route_connect`, then `ip_route_newports` with the port
-/// that it chose), each time of at most two tables.
-const QUESTIONS: usize = 4;
+/// Questions kept for each thread. `connect` asks three times (`ip_route_connect` without and with the source address
+/// that the first answer gives, `ip_route_newports` with the port that was chosen), each time of at most two tables;
+/// softirqs ask in between.
+const QUESTIONS: usize = 12;
 
-/// A question older than this, with the source or a port left open, belongs to something else. ns.
-const OPEN_QUESTION_NS: u64 = 10_000_000;
+/// The most questions that one path shows. A path has room for them beside all other hops.
+const ANSWERS: usize = 6;
+
+/// A question older than this belongs to something else; emulated machines take milliseconds between question and
+/// packet. ns.
+const QUESTION_NS: u64 = 100_000_000;
 
 /// Threads with open questions that are remembered.
 const THREADS: usize = 4096;
 
 #[derive(Debug)]
 struct Question {
-    number: u64,
+    flow: Flow,
     hop: Hop,
 }
 
@@ -30,43 +35,79 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// A thread asks.
-    pub(super) fn ask(&mut self, record: &HopRecord, hop: Hop) {
+    /// A thread asks for a flow.
+    pub(super) fn ask(&mut self, record: &HopRecord, flow: Flow, hop: Hop) {
+        // Received packets are routed too, and ask without naming a transport.
+        if flow.protocol == Protocol::Other(0) {
+            return;
+        }
         if self.asked.len() >= THREADS {
-            self.asked.clear();
+            let recent = |question: &Question| age(question, hop.time_ns) <= QUESTION_NS;
+            self.asked.retain(|_, questions| questions.last().is_some_and(recent));
+            if self.asked.len() >= THREADS {
+                self.asked.clear();
+            }
         }
         let questions = self.asked.entry(thread(record)).or_default();
         if questions.is_full() {
             questions.remove(0);
         }
-        questions.push(Question { number: record.flow, hop });
+        questions.push(Question { flow, hop });
     }
 
-    /// A packet was seen in a thread: gives it the questions that were asked for it, and forgets all others of that
-    /// thread, as they were not followed by their packet.
+    /// Whether nobody has asked anything.
+    pub(super) fn is_empty(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(super) fn threads(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// A packet of `flow` was seen in a thread: gives it the questions that were asked for it since `since_ns`.
     ///
     /// One question must name the packet's flow in full. Those before it that leave the source or the ports open are
-    /// its predecessors from the same `connect`.
-    pub(super) fn answer(&mut self, record: &HopRecord, flow: Flow, flows: &Flows, packet: &mut Packet) {
-        let Some(questions) = self.asked.remove(&thread(record)) else { return };
-        let asked = |question: &Question| {
-            flows.find(question.number).and_then(|key| flows.get(key)).map(|state| state.flow)
-        };
-        let exact = |question: &Question| {
-            asked(question).is_some_and(|asked| {
-                (asked.protocol, asked.src, asked.dst) == (flow.protocol, flow.src, flow.dst)
-            })
-        };
-        let Some(last) = questions.iter().rposition(exact) else { return };
-        for question in &questions[..=last] {
-            let recent = record.time_ns.saturating_sub(question.hop.time_ns) <= OPEN_QUESTION_NS;
-            let open = asked(question)
-                .is_some_and(|asked| asked.protocol == flow.protocol && flow.may_be_routed_by(&asked));
-            if exact(question) || (open && recent) {
-                packet.add(question.hop);
+    /// its predecessors from the same `connect`. Each asks a table once: what asks it the same again is from an earlier
+    /// attempt that came to nothing. (Where records are lost a question may be that of the packet before, asked by the
+    /// same thread for the same flow, or for any to the same place, a moment ago.)
+    pub(super) fn answer(&mut self, record: &HopRecord, flow: Flow, since_ns: u64, packet: &mut Packet) {
+        let thread = thread(record);
+        let Some(questions) = self.asked.get_mut(&thread) else { return };
+        let room =
+            ANSWERS.saturating_sub(packet.hops.iter().filter(|hop| hop.point == Point::FibLookup).count());
+        // Nothing else that TCP sends is asked for before its ends are known.
+        let is_connect = packet.tcp.is_none_or(|tcp| tcp.flags & (Tcp::SYN | ACK) == Tcp::SYN);
+        let mut taken: ArrayVec<(Flow, u32), ANSWERS> = ArrayVec::new();
+        for at in (0..questions.len()).rev() {
+            let Question { flow: asked, hop } = questions[at];
+            let age = age(&questions[at], record.time_ns);
+            let exact = (asked.protocol, asked.src, asked.dst) == (flow.protocol, flow.src, flow.dst);
+            let open =
+                is_connect && !exact && asked.protocol == flow.protocol && flow.may_be_routed_by(&asked);
+            let is_own = (exact || open && !taken.is_empty())
+                && age <= QUESTION_NS
+                && (since_ns..=record.time_ns).contains(&hop.time_ns)
+                && taken.len() < room
+                && !taken.contains(&(asked, hop.aux));
+            if is_own {
+                taken.push((asked, hop.aux));
+                packet.add(hop);
+            }
+            // Its packet has been sent.
+            if exact || open || age > QUESTION_NS {
+                questions.remove(at);
             }
         }
+        if questions.is_empty() {
+            self.asked.remove(&thread);
+        }
     }
+}
+
+/// How long ago a question was asked, ns.
+fn age(question: &Question, now_ns: u64) -> u64 {
+    now_ns.saturating_sub(question.hop.time_ns)
 }
 
 /// The idle task has the number 0 on every CPU; softirqs run in it as in any other.
