@@ -53,8 +53,8 @@ pub struct HopRecord {
     pub sk: u64,
     /// Identifier of a [`FlowRecord`] that was sent before, or [`NO_FLOW`].
     pub flow: u64,
-    /// Process that was on the CPU. In a softirq it has nothing to do with the packet: only points that run in
-    /// process context may be read that way (`ProbePoint::in_process_context`).
+    /// Process that uses the socket, where the kernel runs in its name (`probes::Context::Process`); else 0, as in a
+    /// softirq the process on the CPU has nothing to do with the packet.
     pub tgid: u32,
     /// Thread that was on the CPU.
     pub tid: u32,
@@ -109,7 +109,7 @@ pub struct TaskRecord {
     pub pad2: u16,
     /// Process identifier.
     pub tgid: u32,
-    /// Name of the thread that was on the CPU, padded with NUL.
+    /// Name of the process (of the leader of its threads), padded with NUL.
     pub comm: [u8; COMM_LEN],
 }
 

@@ -13,7 +13,7 @@ macro_rules! kernel_fields {
             SK_BUFF_DATA = "sk_buff"."data";
             SK_BUFF_LEN = "sk_buff"."len";
             SK_BUFF_DEV = "sk_buff"."dev";
-            SK_BUFF_SK = "sk_buff"."sk";
+            SK_BUFF_PROTOCOL = "sk_buff"."protocol";
             SK_BUFF_NETWORK_HEADER = "sk_buff"."network_header";
             SK_BUFF_TRANSPORT_HEADER = "sk_buff"."transport_header";
             NET_DEVICE_IFINDEX = "net_device"."ifindex";
@@ -21,7 +21,6 @@ macro_rules! kernel_fields {
             NET_DEVICE_NET = "net_device"."nd_net.net";
             NET_INUM = "net"."ns.inum";
             SOCK_FAMILY = "sock"."__sk_common.skc_family";
-            SOCK_STATE = "sock"."__sk_common.skc_state";
             SOCK_DADDR = "sock"."__sk_common.skc_daddr";
             SOCK_RCV_SADDR = "sock"."__sk_common.skc_rcv_saddr";
             SOCK_V6_DADDR = "sock"."__sk_common.skc_v6_daddr";
@@ -30,10 +29,13 @@ macro_rules! kernel_fields {
             SOCK_NUM = "sock"."__sk_common.skc_num";
             SOCK_NET = "sock"."__sk_common.skc_net.net";
             SOCK_PROTOCOL = "sock"."sk_protocol";
+            SOCK_OWNED = "sock"."sk_lock.owned";
             TCP_SOCK_RCV_NXT = "tcp_sock"."rcv_nxt";
             TCP_SOCK_COPIED_SEQ = "tcp_sock"."copied_seq";
             TCP_SOCK_WRITE_SEQ = "tcp_sock"."write_seq";
             UNIX_SOCK_PEER = "unix_sock"."peer";
+            TASK_GROUP_LEADER = "task_struct"."group_leader";
+            TASK_COMM = "task_struct"."comm";
             SOCKET_SK = "socket"."sk";
             FIB_TABLE_ID = "fib_table"."tb_id";
             FLOWI4_PROTO = "flowi4"."__fl_common.flowic_proto";

@@ -67,7 +67,7 @@ macro_rules! probe_points {
 
             TcpV4Rcv "tcp_v4_rcv" in Ip, Any;
                 functions ["tcp_v4_rcv"] read packet(skb: 0);
-                tracepoint "tcp:tcp_probe" read packet(skb: 1);
+                tracepoint "tcp:tcp_probe" read established(sk: 0, skb: 1);
                 about "TCP receives the segment and looks its socket up (tcp:tcp_probe: established sockets only).";
 
             TcpV6Rcv "tcp_v6_rcv" in Ip, Any;
@@ -192,8 +192,6 @@ pub struct ProbePoint {
     pub hop: &'static str,
     /// Which traffic it sees.
     pub traffic: Traffic,
-    /// In whose name it runs.
-    pub context: Context,
     /// The kernel functions that mark it, best first.
     pub functions: &'static [&'static str],
     /// What the reader takes from the function.
@@ -202,13 +200,6 @@ pub struct ProbePoint {
     pub tracepoint: Result<Tracepoint, &'static str>,
     /// What happens there.
     pub about: &'static str,
-}
-
-impl ProbePoint {
-    /// Whether the process on the CPU is the one that uses the socket.
-    pub fn in_process_context(&self) -> bool {
-        self.context == Context::Process
-    }
 }
 
 macro_rules! tracepoint {
@@ -251,7 +242,6 @@ macro_rules! table {
             point: Point::$id,
             hop: $hop,
             traffic: Traffic::$traffic,
-            context: Context::$context,
             functions: &[$($function),+],
             args: &[$(Arg { name: stringify!($arg), index: $index }),*],
             tracepoint: tracepoint!($(none $why)? $($name read $tp_reader($($tp_arg: $tp_index),*))?),

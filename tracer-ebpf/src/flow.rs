@@ -184,7 +184,12 @@ pub(crate) fn of_socket(sk: Address, direction: Direction, key: &mut FlowKey) ->
     } else if key.family != AF_INET6 {
         return false;
     }
-    key.protocol = kread::u16_field(sk, &offset::SOCK_PROTOCOL) as u8;
+    // More than a byte: IPPROTO_MPTCP is 262, and such a socket is no `tcp_sock`.
+    let protocol = kread::u16_field(sk, &offset::SOCK_PROTOCOL);
+    if protocol > 0xff {
+        return false;
+    }
+    key.protocol = protocol as u8;
     key.net = kread::u64_field(sk, &offset::SOCK_NET);
     true
 }

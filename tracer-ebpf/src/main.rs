@@ -22,7 +22,7 @@ mod record;
 
 use core::ffi::c_void;
 
-use tracer_common::probes::{Backend, Point};
+use tracer_common::probes::{Backend, Context, Point};
 
 use crate::{
     context::{BtfArgs, Registers},
@@ -30,12 +30,12 @@ use crate::{
 };
 
 macro_rules! tracepoint_program {
-    ($hop:literal $id:ident none) => {};
-    ($hop:literal $id:ident $reader:ident($($index:literal),*)) => {
+    ($hop:literal $id:ident $context:ident none) => {};
+    ($hop:literal $id:ident $context:ident $reader:ident($($index:literal),*)) => {
         #[unsafe(export_name = concat!("tracepoint_", $hop))]
         #[unsafe(link_section = "tp_btf")]
         extern "C" fn tracepoint(ctx: *mut c_void) -> i32 {
-            if let Some(meta) = Meta::start(Point::$id, Backend::Tracepoint) {
+            if let Some(meta) = Meta::start(Point::$id, Backend::Tracepoint, Context::$context) {
                 readers::$reader(&BtfArgs(ctx), meta, $($index),*);
             }
             0
@@ -54,7 +54,7 @@ macro_rules! programs {
             #[unsafe(export_name = concat!("fentry_", $hop))]
             #[unsafe(link_section = "fentry")]
             extern "C" fn fentry(ctx: *mut c_void) -> i32 {
-                if let Some(meta) = Meta::start(Point::$id, Backend::Fentry) {
+                if let Some(meta) = Meta::start(Point::$id, Backend::Fentry, Context::$context) {
                     readers::$reader(&BtfArgs(ctx), meta, $($index),*);
                 }
                 0
@@ -63,13 +63,13 @@ macro_rules! programs {
             #[unsafe(export_name = concat!("kprobe_", $hop))]
             #[unsafe(link_section = "kprobe")]
             extern "C" fn kprobe(ctx: *mut c_void) -> i32 {
-                if let Some(meta) = Meta::start(Point::$id, Backend::Kprobe) {
+                if let Some(meta) = Meta::start(Point::$id, Backend::Kprobe, Context::$context) {
                     readers::$reader(&Registers(ctx), meta, $($index),*);
                 }
                 0
             }
 
-            tracepoint_program!($hop $id $($none)? $($tp_reader($($tp_index),*))?);
+            tracepoint_program!($hop $id $context $($none)? $($tp_reader($($tp_index),*))?);
         };
     )*};
 }

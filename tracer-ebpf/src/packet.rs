@@ -10,6 +10,15 @@ pub(crate) const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
 pub(crate) const UDP: u8 = 17;
 
+/// `ETH_P_IP`.
+const ETH_P_IP: u16 = 0x0800;
+/// `ETH_P_IPV6`.
+const ETH_P_IPV6: u16 = 0x86dd;
+/// Bytes of IPv6's fixed header.
+const IPV6_HEADER: u32 = 40;
+/// Extension headers that are skipped at most. RFC 8200 allows each but one once.
+const EXTENSIONS: u32 = 6;
+
 /// Bytes read from the start of the network header: IPv4 and TCP without options, or IPv6's fixed header.
 const FIRST_READ: usize = 40;
 /// Bytes of a TCP header up to and with the flags, rounded up to 8.
@@ -60,8 +69,10 @@ impl Packet {
             kread::u32_field(skb, &offset::SK_BUFF_LEN).wrapping_add(data.wrapping_sub(network) as u32);
 
         let key = &mut self.key;
-        let (header_len, network_len) = match bytes[0] >> 4 {
-            4 => {
+        // Of a frame that is no IP packet the first byte says nothing.
+        let ethertype = u16::from_be(kread::u16_field(skb, &offset::SK_BUFF_PROTOCOL));
+        let (header_len, network_len) = match (bytes[0] >> 4, ethertype) {
+            (4, ETH_P_IP) => {
                 if u16::from_be_bytes([bytes[6], bytes[7]]) & 0x1fff != 0 {
                     return false;
                 }
@@ -72,17 +83,27 @@ impl Packet {
                 let total = u16::from_be_bytes([bytes[2], bytes[3]]);
                 (u32::from(bytes[0] & 0xf) * 4, shorter(behind, u32::from(total)))
             }
-            6 => {
+            (6, ETH_P_IPV6) => {
                 key.family = AF_INET6;
-                key.protocol = bytes[6];
                 key.saddr.copy_from_slice(&bytes[8..24]);
                 key.daddr.copy_from_slice(&bytes[24..40]);
-                let payload = u16::from_be_bytes([bytes[4], bytes[5]]);
-                (40, shorter(behind, if payload == 0 { 0 } else { u32::from(payload) + 40 }))
+                let payload = u32::from(u16::from_be_bytes([bytes[4], bytes[5]]));
+                let (protocol, header_len) = match bytes[6] {
+                    simple @ (TCP | UDP) => (simple, IPV6_HEADER),
+                    next => {
+                        let behind_extensions = skip_extensions(network, u32::from(next));
+                        (behind_extensions as u8, (behind_extensions >> 8) as u32)
+                    }
+                };
+                key.protocol = protocol;
+                (header_len, shorter(behind, if payload == 0 { 0 } else { payload + IPV6_HEADER }))
             }
             _ => return false,
         };
-        self.read_transport(network.wrapping_add(u64::from(header_len)), network_len.wrapping_sub(header_len))
+        self.read_transport(
+            network.wrapping_add(u64::from(header_len)),
+            network_len.saturating_sub(header_len),
+        )
     }
 
     /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP or UDP.
@@ -99,9 +120,9 @@ impl Packet {
             self.tcp_flags = u32::from(bytes[13]);
             self.seq = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
             self.ack = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-            self.len = len.wrapping_sub(u32::from(bytes[12] >> 4) * 4);
+            self.len = len.saturating_sub(u32::from(bytes[12] >> 4) * 4);
         } else {
-            self.len = len.wrapping_sub(8);
+            self.len = len.saturating_sub(8);
         }
         true
     }
@@ -112,4 +133,26 @@ impl Packet {
 #[inline(always)]
 fn shorter(behind: u32, by_header: u32) -> u32 {
     if by_header != 0 && by_header < behind { by_header } else { behind }
+}
+
+/// Skips IPv6's extension headers (a BIG TCP packet has one, for its length). Returns the transport's protocol in the
+/// lowest byte and the bytes before it above; 0 for a later fragment or too many headers. A function of its own, as
+/// hardly any packet needs it.
+#[inline(never)]
+fn skip_extensions(network: Address, first: u32) -> u64 {
+    let mut next = first as u8;
+    let mut at = u64::from(IPV6_HEADER);
+    for _ in 0..EXTENSIONS {
+        // Next header, length, and in a fragment header the offset (RFC 8200, 4.3 to 4.6; RFC 4302, 2.2).
+        let [following, len, high, low]: [u8; 4] = kread::read(network, at);
+        at += match next {
+            0 | 43 | 60 => (u64::from(len) + 1) * 8,
+            44 if u16::from_be_bytes([high, low]) & 0xfff8 == 0 => 8,
+            44 => return 0,
+            51 => (u64::from(len) + 2) * 4,
+            _ => return at << 8 | u64::from(next),
+        };
+        next = following;
+    }
+    0
 }

@@ -4,11 +4,15 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{macros::map, maps::Array};
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
 use tracer_common::event::{AUX_UNKNOWN, KIND_UNIX_NAME, NO_FLOW, UNIX_PATH_LEN, UnixNameRecord};
 
 use crate::{
     context::Args,
+    counter::add_one,
     filter,
     flow::{self, AF_INET, AF_UNIX, Direction, FlowKey, LOOPBACK},
     kread::{self, Address, offset},
@@ -19,9 +23,13 @@ use crate::{
 /// How many CPUs the backlog marks cover; a CPU beyond them polls unseen.
 const MAX_CPUS: u32 = 4096;
 
-/// Not 0 for a CPU on whose backlog a traced packet was put since its last traced poll.
+/// How many traced packets were put on each CPU's backlog; any CPU counts.
 #[map]
-static BACKLOG: Array<u32> = Array::with_max_entries(MAX_CPUS, 0);
+static QUEUED: Array<u64> = Array::with_max_entries(MAX_CPUS, 0);
+
+/// This CPU's count at its last poll, and at the one before.
+#[map]
+static POLLED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 const EMPTY: Hop =
     Hop { skb: 0, sk: 0, flow: NO_FLOW, tcp_flags: 0, seq: 0, ack: 0, len: 0, aux: AUX_UNKNOWN };
@@ -37,6 +45,18 @@ pub(crate) fn packet(args: &impl Args, meta: Meta, skb: usize) {
 pub(crate) fn packet_to_loopback(args: &impl Args, meta: Meta, skb: usize, dev: usize) {
     if kread::u32_field(args.arg(dev), &offset::NET_DEVICE_IFINDEX) == LOOPBACK {
         on_device(meta, args.arg(skb), NetworkHeader::Recorded);
+    }
+}
+
+/// A segment on an established socket. Its device and namespace are those of the socket: `tcp_v4_rcv` may have cleared
+/// `skb->dev`.
+#[inline(always)]
+pub(crate) fn established(args: &impl Args, meta: Meta, sk: usize, skb: usize) {
+    let mut packet = MaybeUninit::uninit();
+    let packet: &mut Packet = kread::zeroed(&mut packet);
+    if wanted(args.arg(skb), NetworkHeader::Recorded, packet) {
+        packet.key.net = kread::u64_field(args.arg(sk), &offset::SOCK_NET);
+        write(meta, args.arg(skb), args.arg(sk), packet, AUX_UNKNOWN);
     }
 }
 
@@ -58,21 +78,24 @@ pub(crate) fn queued_here(args: &impl Args, meta: Meta, skb: usize) {
     to_backlog(meta, args.arg(skb), AUX_UNKNOWN);
 }
 
-/// A poll of this CPU's backlog begins. Says nothing of packets, so it is only written where a traced packet waits.
-/// `aux`: this CPU.
+/// A poll of this CPU's backlog begins. Says nothing of packets, so it is only written where a traced packet may wait:
+/// for the two polls after each was queued, as the packet is counted before it is in the queue, and a poll that begins
+/// in between leaves it to the next. `aux`: this CPU.
 #[inline(always)]
 pub(crate) fn poll(_args: &impl Args, meta: Meta, _napi: usize) {
     let cpu = record::cpu();
-    let Some(mark) = BACKLOG.get_ptr_mut(cpu) else { return };
-    // SAFETY: array elements are 4 aligned bytes that live as long as the map; other CPUs write them too, whole, hence
-    // volatile. A mark that is set between load and store belongs to a packet of this very poll.
-    unsafe {
-        if mark.read_volatile() == 0 {
-            return;
-        }
-        mark.write_volatile(0);
+    let (Some(queued), Some(polled)) = (QUEUED.get_ptr(cpu), POLLED.get_ptr_mut(0)) else { return };
+    // SAFETY: aligned elements that live as long as the maps; `QUEUED` is written by other CPUs, whole, hence volatile,
+    // `POLLED` by this CPU's polls only, which do not interrupt each other.
+    let (queued, before_last) = unsafe {
+        let queued = queued.read_volatile();
+        let [last, before_last] = *polled;
+        *polled = [queued, last];
+        (queued, before_last)
+    };
+    if queued != before_last {
+        record::hop(meta, Hop { aux: cpu, ..EMPTY });
     }
-    record::hop(meta, Hop { aux: cpu, ..EMPTY });
 }
 
 /// A TCP segment before its IP header is written: addresses from the socket, ports from the TCP header.
@@ -113,7 +136,6 @@ pub(crate) fn send_call(args: &impl Args, meta: Meta, sk: usize, _msg: usize, le
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if tcp_flow(sk, Direction::Out, key) {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_WRITE_SEQ);
-        record::task();
         record::hop(meta, Hop { sk, flow: flow::number(key), seq, len: args.arg(len) as u32, ..EMPTY });
     }
 }
@@ -129,7 +151,6 @@ pub(crate) fn sent(args: &impl Args, meta: Meta, sk: usize, ret: usize) {
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if tcp_flow(sk, Direction::Out, key) {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_WRITE_SEQ);
-        record::task();
         record::hop(meta, Hop { sk, flow: flow::number(key), seq, len: ret as u32, ..EMPTY });
     }
 }
@@ -156,7 +177,8 @@ pub(crate) fn read_up_to(args: &impl Args, meta: Meta, sk: usize) {
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if tcp_flow(sk, Direction::In, key) {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_COPIED_SEQ);
-        record::task();
+        // `tcp_read_sock` comes here from softirqs, too; only a process owns the socket meanwhile.
+        let meta = meta.in_process_if(kread::u32_field(sk, &offset::SOCK_OWNED) != 0);
         record::hop(meta, Hop { sk, flow: flow::number(key), seq, ..EMPTY });
     }
 }
@@ -177,7 +199,6 @@ pub(crate) fn unix_connect(args: &impl Args, meta: Meta, socket: usize, addr: us
         KIND_UNIX_NAME,
         UnixNameRecord { kind: KIND_UNIX_NAME, len, pad: 0, pad3: 0, sk, path, pad2: 0 },
     );
-    record::task();
     record::hop(meta, Hop { sk, ..EMPTY });
 }
 
@@ -190,7 +211,6 @@ pub(crate) fn unix_send(args: &impl Args, meta: Meta, socket: usize, _msg: usize
     }
     let sk = kread::u64_field(args.arg(socket), &offset::SOCKET_SK);
     let peer = kread::u64_field(sk, &offset::UNIX_SOCK_PEER);
-    record::task();
     record::hop(meta, Hop { sk, skb: peer, len: args.arg(len) as u32, ..EMPTY });
 }
 
@@ -226,9 +246,9 @@ fn to_backlog(meta: Meta, skb: Address, cpu: u32) {
     let dev = kread::u64_field(skb, &offset::SK_BUFF_DEV);
     packet.key.net = kread::u64_field(dev, &offset::NET_DEVICE_NET);
     let marked = if cpu == AUX_UNKNOWN { record::cpu() } else { cpu };
-    if let Some(mark) = BACKLOG.get_ptr_mut(marked) {
-        // SAFETY: as in `poll`. Set before the packet is in the queue, so the poll that takes it cannot miss it.
-        unsafe { mark.write_volatile(1) };
+    if let Some(queued) = QUEUED.get_ptr_mut(marked) {
+        // SAFETY: an aligned element that lives as long as the map.
+        unsafe { add_one(queued) };
     }
     write(meta, skb, 0, packet, cpu);
 }

@@ -2,18 +2,21 @@
 
 use aya_ebpf::{
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid,
-        generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns},
+        bpf_get_current_pid_tgid,
+        generated::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     },
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
     event::{COMM_LEN, HopRecord, KIND_HOP, KIND_TASK, KINDS, TaskRecord},
-    probes::{Backend, Point},
+    probes::{Backend, Context, Point},
 };
 
-use crate::counter::add_one;
+use crate::{
+    counter::add_one,
+    kread::{self, offset},
+};
 
 /// A wake-up of the reader costs more than a hundred events, so none is sent: the reader looks on a timer.
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -38,15 +41,23 @@ pub(crate) struct Meta {
     point: Point,
     backend: Backend,
     time_ns: u64,
+    in_process: bool,
 }
 
 impl Meta {
     /// Takes the time, or `None` while tracing is switched off.
     #[inline(always)]
-    pub(crate) fn start(point: Point, backend: Backend) -> Option<Self> {
+    pub(crate) fn start(point: Point, backend: Backend, context: Context) -> Option<Self> {
+        let in_process = matches!(context, Context::Process);
         // SAFETY: the helper has no preconditions.
         let time_ns = unsafe { bpf_ktime_get_ns() };
-        (ENABLED.get(0).copied().unwrap_or(0) != 0).then_some(Self { point, backend, time_ns })
+        (ENABLED.get(0).copied().unwrap_or(0) != 0).then_some(Self { point, backend, time_ns, in_process })
+    }
+
+    /// The same, where a point of process context may have been reached otherwise.
+    #[inline(always)]
+    pub(crate) fn in_process_if(self, condition: bool) -> Self {
+        Self { in_process: self.in_process && condition, ..self }
     }
 }
 
@@ -67,6 +78,9 @@ pub(crate) struct Hop {
 #[inline(always)]
 pub(crate) fn hop(meta: Meta, hop: Hop) {
     let pid_tgid = bpf_get_current_pid_tgid();
+    if meta.in_process {
+        task((pid_tgid >> 32) as u32);
+    }
     submit(
         KIND_HOP,
         HopRecord {
@@ -79,7 +93,7 @@ pub(crate) fn hop(meta: Meta, hop: Hop) {
             skb: hop.skb,
             sk: hop.sk,
             flow: hop.flow,
-            tgid: (pid_tgid >> 32) as u32,
+            tgid: if meta.in_process { (pid_tgid >> 32) as u32 } else { 0 },
             tid: pid_tgid as u32,
             seq: hop.seq,
             ack: hop.ack,
@@ -89,12 +103,14 @@ pub(crate) fn hop(meta: Meta, hop: Hop) {
     );
 }
 
-/// Announces the name of the process on the CPU, if it is not known under this name yet. For points that run in
-/// process context only.
+/// Announces the name of the process on the CPU, if it is not known under this name yet. The leader's name: that of
+/// whichever thread comes by would change with every call.
 #[inline(always)]
-pub(crate) fn task() {
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    let Ok(comm) = bpf_get_current_comm() else { return };
+fn task(tgid: u32) {
+    // SAFETY: the helper has no preconditions.
+    let task = unsafe { bpf_get_current_task() };
+    let leader = kread::u64_field(task, &offset::TASK_GROUP_LEADER);
+    let comm: [u8; COMM_LEN] = kread::read(leader, u64::from(offset::TASK_COMM.load()));
     // SAFETY: an LRU map may hand this entry to another key while it is read; a torn name only makes the
     // comparison fail, and the name is sent once more.
     if let Some(known) = unsafe { TASKS.get(tgid) }
