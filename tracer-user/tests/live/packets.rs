@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeSet,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    os::fd::AsRawFd as _,
     os::unix::net::{UnixListener, UnixStream},
     thread,
 };
 
-use crate::support::{Sniffer, Trace, backends, free_port, hops, ping_pong};
+use crate::support::{Sniffer, Trace, backends, free_port, hops, ping_pong, stream};
 
 /// The hops of a TCP segment, in order, of which tracepoints do not show the first and `process_backlog`.
 const WAY: [&str; 7] = [
@@ -67,6 +68,23 @@ fn each_packet_has_one_path_with_its_hops_in_order() {
             let woken = said.data().filter(|path| hops(path).contains(&"sock_def_readable")).count();
             assert!(woken > 0, "no path with a wake-up");
         }
+    }
+}
+
+/// A stream makes packets that the kernel cuts into segments on the way, and reads that do not end where packets do.
+#[test]
+fn a_stream_of_large_writes_is_whole() {
+    const BYTES: usize = 16 << 20;
+    for backend in backends() {
+        let port = free_port();
+        let sniffer = Sniffer::start(port);
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        stream((Ipv4Addr::LOCALHOST, port).into(), BYTES, 128 << 10);
+        let said = trace.stop();
+        assert_eq!(said.paths.len(), sniffer.stop(), "paths and packets, {backend}\n{}", said.summary);
+        said.assert_whole();
+        let sent: u64 = said.data().map(|path| path["len"].as_u64().unwrap()).sum();
+        assert!(sent >= BYTES as u64, "all bytes: {sent}");
     }
 }
 
@@ -172,6 +190,43 @@ fn ipv6_packets_are_whole_too() {
             assert_eq!(hops(path).last(), Some(&"tcp_recvmsg"), "{path}");
             assert!(path["flow"]["src"].as_str().unwrap().starts_with("[::1]:"), "{path}");
         }
+    }
+}
+
+/// The transport header stands behind extension headers, as in every BIG TCP packet.
+#[test]
+fn ipv6_extension_headers_hide_nothing() {
+    // Destination options (RFC 8200, 4.6): next header and length, filled in by the kernel, then PadN over four bytes.
+    const OPTIONS: [u8; 8] = [0, 0, 1, 4, 0, 0, 0, 0];
+    for backend in backends() {
+        let port = free_port();
+        let at = SocketAddr::from((Ipv6Addr::LOCALHOST, port));
+        let listener = TcpListener::bind(at).unwrap();
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        let mut client = TcpStream::connect(at).unwrap();
+        client.set_nodelay(true).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        // SAFETY: pointer and length describe `OPTIONS`, which lives through the call.
+        let result = unsafe {
+            libc::setsockopt(
+                client.as_raw_fd(),
+                libc::IPPROTO_IPV6,
+                libc::IPV6_DSTOPTS,
+                OPTIONS.as_ptr().cast(),
+                u32::try_from(OPTIONS.len()).unwrap(),
+            )
+        };
+        assert_eq!(result, 0, "IPV6_DSTOPTS: {}", std::io::Error::last_os_error());
+        for _ in 0..10 {
+            client.write_all(&[1; 100]).unwrap();
+            server.read_exact(&mut [0; 100]).unwrap();
+        }
+        drop((client, server));
+        let said = trace.stop();
+        said.assert_whole();
+        let lengths: Vec<u64> = said.data().map(|path| path["len"].as_u64().unwrap()).collect();
+        assert_eq!(lengths, [100; 10], "{:#?}", said.paths);
+        assert!(said.data().all(|path| hops(path).contains(&"dev_queue_xmit")));
     }
 }
 

@@ -191,6 +191,21 @@ pub(crate) fn ping_pong(at: SocketAddr, rounds: usize, size: usize) {
     server.join().unwrap();
 }
 
+/// Sends `bytes` over one connection in writes of `size`, to a server on `at` that reads them all.
+pub(crate) fn stream(at: SocketAddr, bytes: usize, size: usize) {
+    let listener = TcpListener::bind(at).unwrap();
+    let server = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert_eq!(std::io::copy(&mut stream, &mut std::io::sink()).unwrap(), bytes as u64);
+    });
+    let mut client = TcpStream::connect(at).unwrap();
+    for _ in 0..bytes / size {
+        client.write_all(&vec![7; size]).unwrap();
+    }
+    drop(client);
+    server.join().unwrap();
+}
+
 /// Counts the TCP packets of a port on the loopback device as tcpdump does: with a packet socket.
 pub(crate) struct Sniffer {
     socket: OwnedFd,
