@@ -2,7 +2,7 @@
 
 use tracer_common::{event::HopRecord, probes::Point};
 
-use super::{Correlator, flows::FlowKey, in_flight::PacketKey};
+use super::{Correlator, flows::FlowKey, in_flight::PacketKey, process};
 use crate::model::{Hop, Incomplete, Tcp};
 
 /// The ACK flag.
@@ -82,7 +82,7 @@ impl Correlator {
     pub(super) fn read(&mut self, flow: FlowKey, record: &HopRecord, hop: Hop) {
         self.settle_up_to(flow, record.seq);
         let Some(state) = self.flows.get_mut(flow) else { return };
-        state.receiver = Some(record.tgid);
+        state.receiver = process(record).or(state.receiver);
         state.read_up_to = Some(record.seq);
         // `waiting` is ordered by the end of the data, so what was read stands in front.
         while let Some(key) = state.waiting.front().copied() {

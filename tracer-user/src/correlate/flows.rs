@@ -33,6 +33,8 @@ pub(super) struct FlowState {
     pub(super) receiver: Option<u32>,
     /// Packets that were received and wait to be read, by the end of their data.
     pub(super) waiting: VecDeque<PacketKey>,
+    /// The packet with data that was last handed to a device.
+    pub(super) at_device: Option<PacketKey>,
     /// Everything before this sequence number has been read.
     pub(super) read_up_to: Option<u32>,
     /// A RST ended the conversation.
@@ -86,6 +88,7 @@ impl Flows {
                 sender: None,
                 receiver: None,
                 waiting: VecDeque::new(),
+                at_device: None,
                 read_up_to: None,
                 reset: false,
                 syn: None,

@@ -9,8 +9,20 @@ use tracer_common::probes::Point;
 use super::flows::FlowKey;
 use crate::model::{Device, Hop, Hops, Incomplete, Tcp};
 
+/// The number of a packet whose number a segment that was cut from it has taken.
+pub(super) const UNNUMBERED: u64 = 0;
+
+/// What was cut from a packet that is larger than its device takes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Cut {
+    /// Where the last segment ended, counted from the first byte of the packet.
+    pub(super) to: u32,
+    /// Bytes of all segments.
+    pub(super) bytes: u32,
+}
+
 /// A packet whose path has begun and not ended.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Packet {
     pub(super) id: u64,
     /// Address of its `sk_buff`, 0 for a message on a UNIX socket.
@@ -26,6 +38,8 @@ pub(super) struct Packet {
     /// The furthest point at which its `sk_buff` was seen.
     pub(super) stage: Point,
     pub(super) hops: Hops,
+    /// What the device layer has cut from it: how far, and how many bytes.
+    pub(super) cut: Cut,
     /// Received; its data waits to be read.
     pub(super) awaits_reader: bool,
     /// Why the path cannot be whole, whatever comes.

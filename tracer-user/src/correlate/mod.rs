@@ -3,6 +3,7 @@
 //! What makes two hops hops of one packet:
 //! * the address of its `sk_buff`, as long as the hops come in the order of the path and the headers stay the same; a
 //!   hop that is not further along the path begins a new packet in the same memory (`packets`);
+//! * for a segment that the device layer cut off a larger packet, the flow and the sequence numbers (`packets`);
 //! * for a routing question, the thread that asked and the flow it asked for (`routes`);
 //! * for the poll that took it off a backlog, the CPU that the packet was received on (`packets`);
 //! * for the wake-up and the read, the flow and the sequence numbers (`delivery`);
@@ -30,7 +31,7 @@ use tracer_common::{
 
 use self::{
     flows::Flows,
-    in_flight::{InFlight, Packet, PacketKey},
+    in_flight::{InFlight, Packet, PacketKey, UNNUMBERED},
     names::Names,
     packets::{Receiving, SETTLE_NS},
     routes::Routes,
@@ -196,7 +197,7 @@ impl Correlator {
             Point::ProcessBacklog => self.receiving.poll(hop),
             Point::TcpSendmsg => {
                 if let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow)) {
-                    state.sender = Some(record.tgid);
+                    state.sender = process(record).or(state.sender);
                 }
             }
             Point::TcpRecvmsg => {
@@ -249,12 +250,13 @@ impl Correlator {
     /// Ends a path. A reason that the packet has had since its start wins.
     fn end(&mut self, key: PacketKey, incomplete: Option<Incomplete>) {
         let Some(packet) = self.in_flight.remove(key) else { return };
+        let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
         let waits_on = packet.read_on();
         let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
         let flow = packet.flow.and_then(|flow| self.flows.get(flow));
         let task = |tgid: Option<u32>| tgid.map(|tgid| self.names.task(tgid));
         let path = Path {
-            id: packet.id,
+            id,
             flow: flow.map(|state| state.flow),
             unix_name: packet.unix_name,
             tcp: packet.tcp,
@@ -272,4 +274,9 @@ impl Correlator {
             self.waits_no_more(waits_on, key);
         }
     }
+}
+
+/// The process in whose name the kernel ran, if it did.
+fn process(record: &HopRecord) -> Option<u32> {
+    (record.tgid != 0).then_some(record.tgid)
 }

@@ -1,7 +1,5 @@
 //! Every path from records as a kernel sends them, and from records as no kernel sends them.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
-
 mod bounds;
 mod conversations;
 mod delivery;

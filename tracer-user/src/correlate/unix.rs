@@ -10,7 +10,8 @@ use tracer_common::{
 
 use super::{
     Correlator,
-    in_flight::{Packet, PacketKey},
+    in_flight::{Cut, Packet, PacketKey},
+    process,
 };
 use crate::model::{Hop, Hops, Incomplete};
 
@@ -101,9 +102,10 @@ impl Correlator {
             tcp: None,
             len: record.len,
             ifindex: None,
-            sender: Some(record.tgid),
+            sender: process(record),
             stage: hop.point,
             hops,
+            cut: Cut::default(),
             awaits_reader: false,
             doubt: None,
         });

@@ -179,3 +179,18 @@ fn a_syn_may_carry_data() {
     kernel.read(1, 1011);
     assert_eq!(kernel.path().incomplete, None);
 }
+
+#[test]
+fn a_softirq_that_reads_is_no_process() {
+    let mut kernel = Kernel::new(by_kprobes());
+    let read = |kernel: &mut Kernel, tgid, seq| {
+        kernel.transfer(data(0xa0, seq - 10, 10));
+        kernel.hop(HopRecord { flow: 1, seq, tgid, ..empty(Point::TcpRecvmsg, 0) });
+        kernel.path()
+    };
+    assert_eq!(read(&mut kernel, 0, 1010).receiver, None);
+    assert_eq!(read(&mut kernel, 60, 1020).receiver.unwrap().pid, 60);
+    assert_eq!(read(&mut kernel, 0, 1030).receiver.unwrap().pid, 60);
+    kernel.hop(HopRecord { flow: 1, tgid: 0, ..empty(Point::TcpSendmsg, 0) });
+    assert_eq!(read(&mut kernel, 0, 1040).sender, None);
+}

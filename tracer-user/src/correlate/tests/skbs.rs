@@ -6,8 +6,8 @@ use tracer_common::{
 };
 
 use super::kernel::{
-    ACK, BACK, CLIENT, ETH0, FIN, Kernel, LO, PSH, RST, SERVER, SYN, WAY, by_kprobes, control, coverage,
-    data, datagram, hops, reasons, seen, seqs, time_at, way_and, without,
+    ACK, BACK, CLIENT, ETH0, FIN, Kernel, LO, PSH, RST, SERVER, SYN, WAY, by_kprobes, by_tracepoints,
+    control, coverage, data, datagram, hops, reasons, seen, seqs, time_at, way_and, without,
 };
 use crate::model::{Incomplete, Protocol};
 
@@ -396,4 +396,90 @@ fn segments_over_ipv6_have_their_own_points() {
     assert_eq!((hops(&path)[0], hops(&path)[6], path.incomplete), ("ip6_xmit", "tcp_v6_rcv", None));
     kernel.send_from_device(0, skb.flags(PSH | ACK).seq(1010));
     assert_eq!(reasons(&kernel.finish()), [Some(Incomplete::StartNotSeen)]);
+}
+
+/// Sends a packet of 100 bytes that the device layer cuts into these segments: memory, flags, offset, length.
+fn send_cut(kernel: &mut Kernel, segments: &[(u64, u8, u32, u32)]) {
+    let whole = data(0xa0, 1000, 100);
+    kernel.at(Point::IpQueueXmit, 0, whole);
+    kernel.at(Point::DevQueueXmit, 0, whole);
+    for (at, flags, from, len) in segments {
+        let segment = data(*at, 1000 + from, *len).flags(*flags);
+        kernel.at(Point::LoopbackXmit, 0, segment);
+        kernel.at(Point::EnqueueToBacklog, 0, segment);
+    }
+    kernel.poll(0);
+    for (at, flags, from, len) in segments {
+        kernel.receive(0, data(*at, 1000 + from, *len).flags(*flags));
+    }
+}
+
+#[test]
+fn a_packet_that_is_cut_is_as_many_packets_as_segments() {
+    let mut kernel = Kernel::new(by_kprobes());
+    send_cut(&mut kernel, &[(0xb0, ACK, 0, 40), (0xc0, ACK, 40, 40), (0xd0, PSH | ACK, 80, 20)]);
+    kernel.read(1, 1100);
+    let paths = kernel.paths();
+    assert_eq!((seqs(&paths), reasons(&paths)), (vec![1000, 1040, 1080], vec![None; 3]));
+    assert!(paths.iter().map(|path| path.id).eq(1..=3));
+    assert!(paths.iter().all(|path| hops(path) == way_and(&["tcp_recvmsg"])), "{paths:#?}");
+    assert!(paths.iter().all(|path| path.start_ns() == paths[0].start_ns()));
+    assert_eq!(paths.iter().map(|path| path.len).sum::<u32>(), 100);
+    assert_eq!(paths[0].tcp.unwrap().flags, ACK);
+    assert_eq!(kernel.finish(), []);
+}
+
+#[test]
+fn a_segment_of_which_the_rest_was_lost_is_shown_and_so_is_the_rest() {
+    let mut kernel = Kernel::new(by_kprobes());
+    send_cut(&mut kernel, &[(0xb0, ACK, 0, 40), (0xc0, ACK, 40, 40)]);
+    kernel.read(1, 1080);
+    assert_eq!(reasons(&kernel.paths()), [None, None]);
+    kernel.transfer(data(0xa0, 1100, 10));
+    let path = kernel.path();
+    assert_eq!((path.incomplete, path.id, path.len), (Some(Incomplete::Superseded), 3, 100));
+}
+
+#[test]
+fn only_what_is_part_of_a_packet_was_cut_from_it() {
+    let cases = [
+        ("another flow", data(0xb0, 1000, 40).on(BACK)),
+        ("before it", data(0xb0, 990, 40)),
+        ("beyond it", data(0xb0, 1080, 40)),
+        ("far from it", data(0xb0, 999_000, 40)),
+        ("all of it", data(0xb0, 1000, 100)),
+        ("another acknowledgement", super::kernel::Skb { ack: 2, ..data(0xb0, 1000, 40) }),
+        ("other flags", data(0xb0, 1000, 40).flags(FIN | ACK)),
+        ("no data", data(0xb0, 1000, 0)),
+    ];
+    for (what, segment) in cases {
+        let mut kernel = Kernel::new(by_kprobes());
+        send_cut(&mut kernel, &[]);
+        kernel.at(Point::LoopbackXmit, 0, segment);
+        let paths = kernel.finish();
+        assert_eq!(paths.len(), 2, "{what}");
+        assert_eq!(paths[1].incomplete, Some(Incomplete::StartNotSeen), "{what}");
+    }
+    // A part that was cut off before, in other memory.
+    let mut kernel = Kernel::new(by_kprobes());
+    send_cut(&mut kernel, &[(0xb0, ACK, 0, 40)]);
+    kernel.at(Point::LoopbackXmit, 0, data(0xc0, 1000, 40));
+    assert_eq!(kernel.finish().last().unwrap().incomplete, Some(Incomplete::StartNotSeen));
+}
+
+#[test]
+fn packets_may_be_cut_by_tracepoints_and_after_the_close() {
+    let mut kernel = Kernel::new(by_tracepoints());
+    kernel.at(Point::DevQueueXmit, 0, data(0xa0, 1000, 100));
+    kernel.correlator.close(kernel.now_ns);
+    for (at, seq) in [(0xb0, 1000), (0xc0, 1050)] {
+        let segment = data(at, seq, 50);
+        kernel.at(Point::LoopbackXmit, 0, segment);
+        kernel.at(Point::EnqueueToBacklog, 0, segment);
+        kernel.receive(0, segment);
+    }
+    kernel.read(1, 1100);
+    let paths = kernel.paths();
+    assert_eq!((reasons(&paths), kernel.finish()), (vec![None, None], vec![]));
+    assert!(paths.iter().all(|path| hops(path)[0] == "dev_queue_xmit"));
 }
