@@ -3,7 +3,8 @@
 //! What makes two hops hops of one packet:
 //! * the address of its `sk_buff`, as long as the hops come in the order of the path and the headers stay the same; a
 //!   hop that is not further along the path begins a new packet in the same memory (`packets`);
-//! * for a segment that the device layer cut off a larger packet, the flow and the sequence numbers (`packets`);
+//! * for a segment that the device layer cut off a larger packet, the flow and the sequence numbers
+//!   (`segments`);
 //! * for a routing question, the thread that asked and the flow it asked for (`routes`);
 //! * for the poll that took it off a backlog, the CPU that the packet was received on (`packets`);
 //! * for the wake-up and the read, the flow and the sequence numbers (`delivery`);
@@ -19,6 +20,7 @@ mod in_flight;
 mod names;
 mod packets;
 mod routes;
+mod segments;
 mod unix;
 
 #[cfg(test)]
