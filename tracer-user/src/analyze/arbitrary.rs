@@ -55,6 +55,7 @@ fn incomplete() -> impl Strategy<Value = Incomplete> {
         I::Changed,
         I::TooMany,
         I::FlowUnknown,
+        I::HopNotSeen,
     ];
     prop::sample::select(reasons.to_vec())
 }

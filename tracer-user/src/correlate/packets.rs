@@ -12,7 +12,7 @@ use super::{
     flows::FlowKey,
     in_flight::{Cut, Packet, PacketKey},
 };
-use crate::model::{Device, Flow, Hop, Hops, Incomplete, Protocol, Tcp};
+use crate::model::{Coverage, Device, Flow, Hop, Hops, Incomplete, Protocol, Tcp};
 
 /// After this time a received packet that its transport function was not seen to take is settled, ns. On the same CPU
 /// it would have been taken within the same softirq.
@@ -83,6 +83,9 @@ impl Correlator {
             && let Some(poll) = self.receiving.poll_of(packet, hop)
         {
             packet.add(poll);
+        }
+        if !packet.hops.is_empty() && misses_a_hop(&self.coverage, packet, hop.point) {
+            packet.doubt.get_or_insert(Incomplete::HopNotSeen);
         }
         packet.add(hop);
         packet.stage = hop.point;
@@ -296,6 +299,16 @@ impl Correlator {
         self.settle(key);
         self.in_flight.leave_skb(key);
     }
+}
+
+/// Whether a point that is watched, and that every packet passes between the last one and this, was not seen: its
+/// record was lost, or the program could not run.
+fn misses_a_hop(coverage: &Coverage, packet: &Packet, point: Point) -> bool {
+    let between = |passed: Point| passed > packet.stage && passed < point && coverage.sees(passed);
+    let over_loopback = packet.ifindex == Some(Device::LOOPBACK);
+    between(Point::DevQueueXmit)
+        || between(Point::NetifReceiveSkb)
+        || over_loopback && (between(Point::LoopbackXmit) || between(Point::EnqueueToBacklog))
 }
 
 /// Whether a record's header is that of the packet.

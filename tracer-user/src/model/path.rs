@@ -99,6 +99,8 @@ pub enum Incomplete {
     TooMany,
     /// Which flow it belongs to was lost, so its delivery cannot be told.
     FlowUnknown,
+    /// A hop that every packet passes between two of its hops was not seen.
+    HopNotSeen,
 }
 
 impl Incomplete {
@@ -115,6 +117,7 @@ impl Incomplete {
             Self::Changed => "its headers changed on the way",
             Self::TooMany => "too many packets on their way",
             Self::FlowUnknown => "the record of its flow was lost",
+            Self::HopNotSeen => "a hop between was not seen",
         }
     }
 }

@@ -483,3 +483,34 @@ fn packets_may_be_cut_by_tracepoints_and_after_the_close() {
     assert_eq!((reasons(&paths), kernel.finish()), (vec![None, None], vec![]));
     assert!(paths.iter().all(|path| hops(path)[0] == "dev_queue_xmit"));
 }
+
+#[test]
+fn a_hop_that_every_packet_passes_is_missed() {
+    let way = [
+        Point::IpQueueXmit,
+        Point::DevQueueXmit,
+        Point::LoopbackXmit,
+        Point::EnqueueToBacklog,
+        Point::NetifReceiveSkb,
+        Point::TcpV4Rcv,
+    ];
+    for missing in 1..5 {
+        let mut kernel = Kernel::new(by_kprobes());
+        let mut without = Kernel::new(without(&[way[missing]]));
+        for point in way {
+            if point != way[missing] {
+                kernel.at(point, 0, control(0xa0, ACK));
+            }
+            without.at(point, 0, control(0xa0, ACK));
+        }
+        assert_eq!(kernel.path().incomplete, Some(Incomplete::HopNotSeen), "{:?}", way[missing]);
+        assert_eq!(without.path().incomplete, None, "{:?} is not watched", way[missing]);
+    }
+    // Over a veth device there is no loopback device to pass.
+    let mut kernel = Kernel::new(by_kprobes());
+    let skb = control(0xa0, ACK).over(ETH0);
+    for point in way.into_iter().filter(|point| *point != Point::LoopbackXmit) {
+        kernel.at(point, 0, skb);
+    }
+    assert_eq!(kernel.path().incomplete, None);
+}
