@@ -31,18 +31,16 @@ pub const KERNELS: [Kernel; 5] = [
     },
 ];
 
-/// The kernels with these versions; all of them if none is named.
+/// The kernels with these versions, each once; all of them if none is named.
 pub fn by_versions(versions: &[String]) -> Result<Vec<Kernel>> {
-    if versions.is_empty() {
-        return Ok(KERNELS.to_vec());
+    if let Some(unknown) =
+        versions.iter().find(|version| KERNELS.iter().all(|kernel| kernel.version != **version))
+    {
+        bail!("no kernel `{unknown}`, there are: {}", KERNELS.map(|kernel| kernel.version).join(", "));
     }
-    let find = |version: &String| match KERNELS.iter().find(|kernel| kernel.version == version) {
-        Some(kernel) => Ok(*kernel),
-        None => {
-            bail!("no kernel `{version}`, there are: {}", KERNELS.map(|kernel| kernel.version).join(", "))
-        }
-    };
-    versions.iter().map(find).collect()
+    let wanted =
+        |kernel: &Kernel| versions.is_empty() || versions.iter().any(|version| kernel.version == version);
+    Ok(KERNELS.into_iter().filter(wanted).collect())
 }
 
 #[cfg(test)]
@@ -53,7 +51,7 @@ mod tests {
     #[test]
     fn kernels_are_found_by_version() {
         assert_eq!(by_versions(&[]).unwrap().len(), 5);
-        assert_eq!(by_versions(&["6.1".into()]).unwrap()[0].suite, "bookworm-security");
+        assert_eq!(by_versions(&["6.1".into(), "6.1".into()]).unwrap(), [KERNELS[1]]);
         let error = by_versions(&["4.9".into()]).unwrap_err().to_string();
         assert_eq!(error, "no kernel `4.9`, there are: 5.10, 6.1, 6.12, 6.18, 7.3");
     }

@@ -1,24 +1,28 @@
-//! The kernels one after the other: side by side, their clocks would run even less evenly.
+//! The same on every kernel: the live tests on as many guests at once as there are processors, or one command.
 
 use std::{
     fs,
+    num::NonZero,
     path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{
     download::{Fetched, fetch},
-    guest::Contents,
+    guest::{Base, Contents},
     kernels::Kernel,
-    qemu::Ending,
+    qemu::{Ending, Patience},
     run::run,
 };
 use crate::{process::step, workspace::Workspace};
 
-/// Ample: a guest boots in five seconds and runs the tests in twenty.
-const TEST_TIMEOUT: Duration = Duration::from_secs(240);
+/// A test that prints nothing for so long hangs; the others take seconds. The whole run takes two minutes.
+const TEST_PATIENCE: Patience =
+    Patience { total: Duration::from_secs(20 * 60), silence: Duration::from_secs(3 * 60) };
 
 /// Emulated processors share one thread, so tests would only wait for each other.
 const TEST_COMMAND: &str = "exec /live --test-threads=1 --color=never\n";
@@ -49,20 +53,41 @@ pub fn run_live_tests(
     // All downloads come first: a missing kernel should not show after minutes of tests.
     let fetched = kernels.iter().map(|kernel| fetch(workspace, kernel)).collect::<Result<Vec<_>>>()?;
     let base = contents.load(busybox, &workspace.vm())?;
-    let mut verdicts = Vec::new();
-    for (kernel, fetched) in kernels.iter().zip(fetched) {
-        step(&format!("live tests on kernel {}", fetched.release));
-        let start = Instant::now();
-        let show = |line: &str| println!("{:>4} | {line}", kernel.version);
-        let ending = run(&fetched, &base, TEST_COMMAND, TEST_TIMEOUT, show)?;
-        let verdict = verdict(&fetched, ending, start.elapsed());
-        if !verdict.passed {
-            print_tail(&fetched)?;
+    let guests: Vec<(&Kernel, Fetched)> = kernels.iter().zip(fetched).collect();
+    // A guest keeps one processor busy.
+    let at_once = thread::available_parallelism().map_or(1, NonZero::get).min(guests.len());
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut verdicts = Vec::new();
+        while let Some((kernel, fetched)) = guests.get(next.fetch_add(1, Ordering::Relaxed)) {
+            verdicts.push(test_one(kernel, fetched, &base)?);
         }
-        println!("kernel {}: {} after {:.1} s", fetched.release, verdict.ending, verdict.took.as_secs_f64());
-        verdicts.push(verdict);
-    }
+        Ok(verdicts)
+    };
+    let verdicts: Result<Vec<Vec<Verdict>>> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
+        let join = |worker: thread::ScopedJoinHandle<'_, _>| {
+            worker.join().map_err(|_| anyhow!("a virtual machine's thread failed"))?
+        };
+        workers.into_iter().map(join).collect()
+    });
+    let mut verdicts = verdicts?.concat();
+    verdicts.sort_by_key(|verdict| guests.iter().position(|(_, fetched)| fetched.release == verdict.kernel));
     Ok(verdicts)
+}
+
+/// Lines of several guests mix, so each says whose it is.
+fn test_one(kernel: &Kernel, fetched: &Fetched, base: &Base) -> Result<Verdict> {
+    step(&format!("live tests on kernel {}", fetched.release));
+    let start = Instant::now();
+    let show = |line: &str| println!("{:>4} | {line}", kernel.version);
+    let ending = run(fetched, base, TEST_COMMAND, TEST_PATIENCE, show)?;
+    let verdict = verdict(fetched, ending, start.elapsed());
+    if !verdict.passed {
+        print_tail(fetched)?;
+    }
+    println!("kernel {}: {} after {:.1} s", fetched.release, verdict.ending, verdict.took.as_secs_f64());
+    Ok(verdict)
 }
 
 /// Runs one shell command on one kernel and returns its exit code.
@@ -77,7 +102,8 @@ pub fn run_command(
     let fetched = fetch(workspace, kernel)?;
     let base = contents.load(busybox, &workspace.vm())?;
     let start = Instant::now();
-    let ending = run(&fetched, &base, &format!("{command}\n"), timeout, |line| println!("{line}"))?;
+    let patience = Patience { total: timeout, silence: timeout };
+    let ending = run(&fetched, &base, &format!("{command}\n"), patience, |line| println!("{line}"))?;
     let verdict = verdict(&fetched, ending, start.elapsed());
     step(&format!(
         "kernel {}: {} after {:.1} s; files in {}",
@@ -110,10 +136,8 @@ fn print_tail(kernel: &Fetched) -> Result<()> {
     let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<&str> = text.lines().collect();
-    eprintln!("--- the end of {}:", file.display());
-    for line in &lines[lines.len().saturating_sub(TAIL)..] {
-        eprintln!("{line}");
-    }
-    eprintln!("---");
+    let tail = lines[lines.len().saturating_sub(TAIL)..].join("\n");
+    // In one piece, so that no other guest's lines come in between.
+    eprintln!("--- the end of {}:\n{tail}\n---", file.display());
     Ok(())
 }

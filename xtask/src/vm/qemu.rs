@@ -5,6 +5,7 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -25,12 +26,21 @@ pub(super) enum Ending {
     TimedOut,
 }
 
+/// How long to wait for a guest.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// From start to end.
+    pub(super) total: Duration,
+    /// From one line on the console to the next.
+    pub(super) silence: Duration,
+}
+
 /// Boots the guest and waits for its end. `show` gets every line of the command's output. The console is kept in
 /// `console.log` of the run's folder, and what the command left in `/out` in `out`.
 pub(super) fn boot(
     kernel: &Fetched,
     run: &Path,
-    timeout: Duration,
+    patience: Patience,
     show: impl Fn(&str) + Sync,
 ) -> Result<Ending> {
     let log = run.join("console.log");
@@ -43,9 +53,14 @@ pub(super) fn boot(
         .spawn()
         .context("cannot start qemu-system-x86_64")?;
     let pipe = guest.stdout.take().context("QEMU has no console")?;
+    let last_line = Mutex::new(Instant::now());
+    let hear = |line: &str| {
+        *last_line.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        show(line);
+    };
     let (finished, exit) = thread::scope(|scope| {
-        let reader = scope.spawn(|| follow(pipe, log, &show));
-        let finished = wait(&mut guest, timeout);
+        let reader = scope.spawn(|| follow(pipe, log, &hear));
+        let finished = wait(&mut guest, patience, &last_line);
         (finished, reader.join())
     });
     let exit = exit.map_err(|_| anyhow!("reading the console failed"))??;
@@ -93,10 +108,11 @@ fn follow(pipe: impl Read, mut log: File, show: &impl Fn(&str)) -> Result<Option
     }
 }
 
-/// Whether the guest ended by itself; stops it when the time is up.
-fn wait(guest: &mut Child, timeout: Duration) -> Result<bool> {
-    let deadline = Instant::now() + timeout;
-    while Instant::now() < deadline {
+/// Whether the guest ended by itself; stops it when patience ends.
+fn wait(guest: &mut Child, patience: Patience, last_line: &Mutex<Instant>) -> Result<bool> {
+    let start = Instant::now();
+    let silence = || last_line.lock().unwrap_or_else(PoisonError::into_inner).elapsed();
+    while start.elapsed() < patience.total && silence() < patience.silence {
         if guest.try_wait().context("cannot wait for QEMU")?.is_some() {
             return Ok(true);
         }

@@ -4,7 +4,6 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -12,7 +11,7 @@ use anyhow::{Context as _, Result};
 use super::{
     download::Fetched,
     guest::Base,
-    qemu::{self, Ending},
+    qemu::{self, Ending, Patience},
 };
 
 const PREFIX: &str = "run-";
@@ -23,12 +22,12 @@ pub(super) fn run(
     kernel: &Fetched,
     base: &Base,
     command: &str,
-    timeout: Duration,
+    patience: Patience,
     show: impl Fn(&str) + Sync,
 ) -> Result<Ending> {
     let folder = create(&kernel.folder)?;
     base.write(kernel, command, &folder.join("initrd"))?;
-    let ending = qemu::boot(kernel, &folder, timeout, show)?;
+    let ending = qemu::boot(kernel, &folder, patience, show)?;
     for result in ["console.log", "out"] {
         let target = kernel.folder.join(result);
         let _ = fs::remove_dir_all(&target).or_else(|_| fs::remove_file(&target));
