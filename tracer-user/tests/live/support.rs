@@ -131,6 +131,15 @@ impl Trace {
     }
 }
 
+/// A test that fails must not leave a tracer behind.
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // Nothing to kill or to wait for where `end` has waited.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Said {
     /// Nothing was lost and no path is incomplete.
     pub(crate) fn assert_whole(&self) {
