@@ -3,7 +3,10 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue},
+};
 use tracer_common::probes::Backend;
 
 const EXAMPLES: &str = "\
@@ -18,7 +21,13 @@ Data goes to standard output, everything else to standard error. While data goes
 standard output goes to standard error.
 
 Exit status: 0 done; 1 with --strict: anything was lost or incomplete; 2 an error (usage, privilege, kernel). With a
-command, its own exit status, unless pathtrace itself has failed.
+command, its own exit status (128 + signal if a signal ended it), unless pathtrace itself has failed.
+
+The first Ctrl-C, SIGTERM or SIGHUP ends tracing and prints the summary; a second one ends pathtrace at once, with
+status 128 + signal. A command is never killed when tracing ends (--count, --duration, a reader that went away): it is
+waited for, and a signal that asks pathtrace to stop is passed on to it.
+
+Options follow the verb: pathtrace record -P 8888 -w run.ptr.
 
 It needs root, or CAP_BPF and CAP_PERFMON, and a kernel with BTF (CONFIG_DEBUG_INFO_BTF), 5.10 or later.";
 
@@ -32,6 +41,21 @@ pub struct Cli {
     /// Live tracing.
     #[command(flatten)]
     pub live: LiveArgs,
+}
+
+impl Cli {
+    /// Parses the arguments, the program's name first.
+    pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        Self::try_parse_from(args).map_err(|mut error| {
+            if let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg)
+                && Self::command().find_subcommand(arg).is_some()
+            {
+                let tip = format!("options follow the verb: pathtrace {arg} [OPTIONS]").into();
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+            }
+            error
+        })
+    }
 }
 
 /// The verbs.
@@ -78,9 +102,12 @@ pub struct ReportArgs {
     /// File to read
     #[arg(short, long, value_name = "FILE")]
     pub read: PathBuf,
-    /// End after N paths
+    /// Show only the first N paths
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// Exit with 1 if anything was lost or incomplete
+    #[arg(long)]
+    pub strict: bool,
     /// What to show.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -112,7 +139,7 @@ pub struct TraceArgs {
     /// Kernel types from this file instead of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE", help_heading = "Engine")]
     pub btf: Option<PathBuf>,
-    /// Create this file as soon as tracing has begun
+    /// Create this file as soon as tracing has begun and CMD, if any, has started
     #[arg(long, value_name = "PATH", help_heading = "Engine")]
     pub ready_file: Option<PathBuf>,
     /// Exit with 1 if anything was lost or incomplete
@@ -254,8 +281,6 @@ fn parse_buffer_size(text: &str) -> Result<u32, String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
@@ -275,6 +300,13 @@ mod tests {
     fn a_command_takes_the_rest() {
         let cli = Cli::try_parse_from(["pathtrace", "-P", "80", "--", "curl", "--port", "x"]).unwrap();
         assert_eq!(cli.live.trace.exec, ["curl", "--port", "x"]);
+    }
+
+    #[test]
+    fn a_verb_behind_options_is_told_where_it_belongs() {
+        let args = ["pathtrace", "-P", "1", "record", "-w", "x"].map(OsString::from);
+        let error = Cli::from_args(args).unwrap_err().to_string();
+        assert!(error.contains("options follow the verb: pathtrace record"), "{error}");
     }
 
     #[test]

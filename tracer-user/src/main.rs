@@ -2,18 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use pathtrace::{cli::Cli, commands};
 
 /// An error of any kind: usage (clap's own status is the same), privilege, kernel.
 const ERROR: u8 = 2;
 
 fn main() -> ExitCode {
-    match commands::run(&Cli::parse()) {
+    let cli = Cli::from_args(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    match commands::run(&cli) {
         Ok(outcome) => ExitCode::from(outcome.status()),
         Err(failure) if failure.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("pathtrace: {failure}");
+            commands::say(&format!("pathtrace: {failure}\n"));
             ExitCode::from(ERROR)
         }
     }

@@ -6,9 +6,9 @@ use crate::{
     analyze::LatencyTable,
     correlate::{Correlator, Limits},
     decode::{Record, decode},
-    model::{Coverage, Losses, Trust},
+    model::{Coverage, Trust},
     render::{PathWriter, Summary},
-    store::{Footer, Writer},
+    store::Footer,
 };
 
 /// Where paths go.
@@ -28,25 +28,18 @@ pub struct Session {
     latencies: LatencyTable,
     trust: Trust,
     output: Output,
-    recording: Option<Writer<Box<dyn Write>>>,
     count: Option<u64>,
 }
 
 impl Session {
-    /// A run that sees `coverage`, keeps the records in `recording`, and ends after `count` paths.
-    pub fn new(
-        coverage: Coverage,
-        output: Output,
-        recording: Option<Writer<Box<dyn Write>>>,
-        count: Option<u64>,
-    ) -> Self {
+    /// A run that sees `coverage` and shows at most `count` paths.
+    pub fn new(coverage: Coverage, output: Output, count: Option<u64>) -> Self {
         Self {
             correlator: Correlator::new(coverage.clone(), Limits::default()),
             coverage,
             latencies: LatencyTable::default(),
             trust: Trust::default(),
             output,
-            recording,
             count,
         }
     }
@@ -57,10 +50,7 @@ impl Session {
     }
 
     /// Takes the bytes of one record.
-    pub fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if let Some(recording) = &mut self.recording {
-            recording.record(bytes)?;
-        }
+    pub fn record(&mut self, bytes: &[u8]) {
         match decode(bytes) {
             Ok(record) => {
                 self.trust.events += u64::from(matches!(record, Record::Hop(_)));
@@ -68,13 +58,13 @@ impl Session {
             }
             Err(_) => self.trust.malformed += 1,
         }
-        Ok(())
     }
 
     /// Shows the paths that have ended.
     pub fn show(&mut self) -> io::Result<()> {
         for path in self.correlator.drain() {
             if self.count.is_some_and(|count| self.trust.paths() >= count) {
+                self.trust.cut_off += 1;
                 continue;
             }
             match path.incomplete {
@@ -98,9 +88,8 @@ impl Session {
     }
 
     /// From now on no path begins. `time_ns`: `CLOCK_MONOTONIC`.
-    pub fn close(&mut self, time_ns: u64) -> io::Result<()> {
+    pub fn close(&mut self, time_ns: u64) {
         self.correlator.close(time_ns);
-        self.recording.as_mut().map_or(Ok(()), |recording| recording.close(time_ns))
     }
 
     /// Packets that have not ended.
@@ -108,24 +97,22 @@ impl Session {
         self.correlator.unfinished()
     }
 
-    /// Ends all paths, shows them and the summary, and returns the accounts.
-    pub fn finish(mut self, losses: Losses, duration_ns: u64) -> io::Result<Trust> {
+    /// Ends all paths, shows them and the summary, and returns the accounts. Without a footer losses and duration are
+    /// unknown.
+    pub fn finish(mut self, footer: Option<Footer>) -> io::Result<Trust> {
         if self.is_done() {
             // The user asked for no more: what is still on its way is neither shown nor held against the run.
-            self.trust.cut_off = self.correlator.unfinished() as u64;
+            self.trust.cut_off += self.correlator.unfinished() as u64;
         } else {
             self.correlator.finish();
-            self.show()?;
         }
-        self.trust.losses = losses;
+        self.show()?;
+        self.trust.losses = footer.map(|footer| footer.losses);
         self.trust.malformed += self.correlator.malformed();
-        self.trust.duration_ns = duration_ns;
+        self.trust.duration_ns = footer.map(|footer| footer.duration_ns);
         let summary = Summary { table: &self.latencies, trust: &self.trust, coverage: &self.coverage };
         self.output.writer.summary(&summary, &mut self.output.to)?;
         self.output.to.flush()?;
-        if let Some(recording) = self.recording {
-            recording.finish(&Footer { losses, duration_ns })?;
-        }
         Ok(self.trust)
     }
 }

@@ -8,7 +8,8 @@ use tracer_common::{
 };
 
 use crate::model::{
-    Attached, Comm, Coverage, Device, Flow, Hop, Incomplete, Path, Protocol, Refusal, State, Task, Tcp, Trust,
+    Attached, Comm, Coverage, Device, Flow, Hop, Incomplete, Losses, Path, Protocol, Refusal, State, Task,
+    Tcp, Trust,
 };
 
 /// `CLOCK_MONOTONIC` of the first hop of every sample.
@@ -324,8 +325,8 @@ pub(crate) fn refusal(backend: Backend, reason: &str) -> Refusal {
 
 pub(crate) fn trust() -> Trust {
     let mut trust =
-        Trust { events: 18_456, complete: 2_040, duration_ns: 10_004_000_000, ..Trust::default() };
-    trust.losses.missed = Some(0);
+        Trust { events: 18_456, complete: 2_040, duration_ns: Some(10_004_000_000), ..Trust::default() };
+    trust.losses = Some(Losses { missed: Some(0), ..Losses::default() });
     trust.incomplete.insert(Incomplete::TraceEnded, 1);
     trust.incomplete.insert(Incomplete::LeftByDevice, 2);
     trust

@@ -30,7 +30,12 @@ pub(super) fn attach_all(
 ) -> Result<Coverage, CollectError> {
     let needed: Vec<&ProbePoint> = PROBES.iter().filter(|point| plan.filter.needs(point)).collect();
     let functions: Vec<&str> = needed.iter().flat_map(|point| point.functions.iter().copied()).collect();
-    let by_function = plan.backends.iter().any(|backend| *backend != Backend::Tracepoint);
+    // Without symbols there are no kprobes; the others go on.
+    let symbols = if plan.backends.contains(&Backend::Kprobe) {
+        Symbols::running(&functions).map_err(|error| error.to_string())
+    } else {
+        Ok(Symbols::default())
+    };
     let kernel = Kernel {
         btf,
         loader_btf: match &plan.btf_file {
@@ -38,7 +43,7 @@ pub(super) fn attach_all(
             None => LoaderBtf::from_sys_fs(),
         }
         .map_err(|error| CollectError::LoaderBtf(chain(&error)))?,
-        symbols: if by_function { Some(Symbols::running(&functions)?) } else { None },
+        symbols,
     };
     let mut coverage = Coverage::default();
     for (done, point) in needed.iter().enumerate() {
@@ -52,7 +57,8 @@ pub(super) fn attach_all(
 struct Kernel<'a> {
     btf: &'a Btf,
     loader_btf: LoaderBtf,
-    symbols: Option<Symbols>,
+    /// For kprobes; or why there are none.
+    symbols: Result<Symbols, String>,
 }
 
 fn attach_point(ebpf: &mut Ebpf, point: &ProbePoint, backends: &[Backend], kernel: &Kernel<'_>) -> State {
@@ -141,11 +147,10 @@ impl Kernel<'_> {
     /// A kprobe takes any symbol. A variant that the compiler made may have its arguments elsewhere, so it only serves
     /// points that take none.
     fn kprobe_target(&self, point: &ProbePoint) -> Result<String, String> {
+        let symbols = self.symbols.as_ref().map_err(String::clone)?;
         let mut reason = format!("no symbol {} in this kernel", point.functions.join(" or "));
         for function in point.functions {
-            let Some(symbol) = self.symbols.as_ref().and_then(|symbols| symbols.get(function)) else {
-                continue;
-            };
+            let Some(symbol) = symbols.get(function) else { continue };
             if !symbol.exact && !point.args.iter().all(takes_nothing) {
                 reason = format!("only {} is left of it, whose arguments may lie elsewhere", symbol.taken);
                 continue;

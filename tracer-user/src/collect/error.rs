@@ -6,7 +6,7 @@ use aya::{
     programs::{ProgramError, kprobe::KProbeError},
 };
 
-use crate::kernel::{btf::BtfError, symbols::SymbolError};
+use crate::kernel::btf::BtfError;
 
 /// Tracing is impossible.
 #[derive(Debug, thiserror::Error)]
@@ -14,15 +14,20 @@ pub enum CollectError {
     /// The programs or their maps were refused.
     #[error("the kernel refused the programs' maps: {}", chain(.0))]
     Load(#[source] EbpfError),
+    /// The limit of locked memory is too low for the maps.
+    #[error(
+        "no room for the programs' maps: {}\n  before Linux 5.11 they count against the limit of locked memory, which \
+         only CAP_SYS_RESOURCE can raise;\n  as root: ulimit -l unlimited (or give CAP_SYS_RESOURCE, too, or a smaller \
+         --buffer-size)",
+        chain(.0)
+    )]
+    LockedMemory(#[source] EbpfError),
     /// The kernel's types are not as needed.
     #[error(transparent)]
     Btf(#[from] BtfError),
     /// The kernel's types cannot be read by the loader.
     #[error("cannot read the kernel's type information for loading: {0}")]
     LoaderBtf(String),
-    /// The kernel's symbols cannot be read.
-    #[error(transparent)]
-    Symbols(#[from] SymbolError),
     /// A map of the object is not there: the object is not this version's.
     #[error("the compiled kernel programs have no map {0}: rebuild with `cargo xtask build`")]
     NoMap(&'static str),
@@ -37,10 +42,23 @@ pub enum CollectError {
 }
 
 impl CollectError {
+    /// Before 5.11 EPERM for a map mostly means the limit of locked memory, as capabilities were looked at before.
+    pub(super) fn explained(self, kernel: (u32, u32)) -> Self {
+        match self {
+            Self::Load(error) if kernel < (5, 11) && is_refused_map(&error) => Self::LockedMemory(error),
+            error => error,
+        }
+    }
+
     /// Wraps a map's error with the map's name.
     pub(super) fn map(name: &'static str) -> impl FnOnce(MapError) -> Self {
         move |source| Self::Map { name, source }
     }
+}
+
+fn is_refused_map(error: &EbpfError) -> bool {
+    let EbpfError::MapError(MapError::CreateError { io_error, .. }) = error else { return false };
+    io_error.raw_os_error() == Some(libc::EPERM)
 }
 
 /// An error with its causes. aya's messages mostly name the call and leave the cause to the source.
@@ -84,4 +102,25 @@ pub(super) fn refusal(error: &ProgramError) -> String {
     // (six on x86 in 5.10: not ip6_xmit, which has seven).
     chain(error)
         .replace("Unknown error 524 (os error 524)", "this kernel's trampolines do not take it (ENOTSUPP)")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_map_refused_by_an_old_kernel_names_the_limit() {
+        let refused = |errno, kernel| {
+            let io_error = io::Error::from_raw_os_error(errno);
+            let error = MapError::CreateError { name: "EVENTS".into(), io_error };
+            CollectError::Load(EbpfError::MapError(error)).explained(kernel).to_string()
+        };
+        let said = refused(libc::EPERM, (5, 10));
+        assert!(said.contains("CAP_SYS_RESOURCE") && said.contains("ulimit -l unlimited"), "{said}");
+        assert!(said.contains("EVENTS"), "{said}");
+        assert!(!refused(libc::EPERM, (5, 11)).contains("ulimit"));
+        assert!(!refused(libc::EINVAL, (5, 10)).contains("ulimit"));
+    }
 }

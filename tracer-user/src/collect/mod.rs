@@ -39,6 +39,8 @@ pub struct Plan {
     pub btf_file: Option<PathBuf>,
     /// Whether the programs write a debug log.
     pub debug_log: bool,
+    /// The kernel's version, to know what it counts and what it charges.
+    pub kernel: (u32, u32),
 }
 
 /// The programs, loaded and attached. Dropping it detaches and unloads everything.
@@ -49,6 +51,10 @@ pub struct Collector {
     enabled: Array<MapData, u32>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     coverage: Coverage,
+    /// Whether the kernel counts each program that it skips.
+    counts_misses: bool,
+    /// Misses from before the start.
+    missed_before: u64,
 }
 
 impl Collector {
@@ -58,14 +64,15 @@ impl Collector {
         btf: &Btf,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, CollectError> {
-        let mut ebpf = loader::load(plan, btf)?;
+        let mut ebpf = loader::load(plan, btf).map_err(|error| error.explained(plan.kernel))?;
         let ring = loader::take(&mut ebpf, tracer_common::settings::EVENTS, RingBuf::try_from)?;
         let lost = loader::take(&mut ebpf, tracer_common::settings::LOST, PerCpuArray::try_from)?;
         let enabled = loader::take(&mut ebpf, tracer_common::settings::ENABLED, Array::try_from)?;
         // The map is there only if a program writes a log.
         let logger = if plan.debug_log { EbpfLogger::init(&mut ebpf).ok() } else { None };
         let coverage = attach::attach_all(&mut ebpf, plan, btf, progress)?;
-        Ok(Self { ebpf, ring, lost, enabled, logger, coverage })
+        let counts_misses = misses::are_counted(&coverage, plan.kernel);
+        Ok(Self { ebpf, ring, lost, enabled, logger, coverage, counts_misses, missed_before: 0 })
     }
 
     /// Which points are attached.
@@ -75,6 +82,7 @@ impl Collector {
 
     /// All programs begin to work. Returns the moment, `CLOCK_MONOTONIC` ns: what happened before it was not seen.
     pub fn start(&mut self) -> Result<u64, CollectError> {
+        self.missed_before = self.misses().unwrap_or(0);
         self.enabled.set(0, 1, 0).map_err(CollectError::map(tracer_common::settings::ENABLED))?;
         Ok(monotonic_now_ns())
     }
@@ -100,9 +108,15 @@ impl Collector {
         count
     }
 
+    /// Times that a program was skipped since it is attached; `None` where the kernel does not count.
+    fn misses(&self) -> Option<u64> {
+        if self.counts_misses { misses::total(&self.ebpf) } else { None }
+    }
+
     /// What was lost so far.
     pub fn losses(&self) -> Result<Losses, CollectError> {
-        let mut losses = Losses { missed: misses::total(&self.ebpf), ..Losses::default() };
+        let missed = self.misses().map(|misses| misses.saturating_sub(self.missed_before));
+        let mut losses = Losses { missed, ..Losses::default() };
         for kind in 0..KINDS {
             let counts = self.lost.get(&kind, 0).map_err(CollectError::map(tracer_common::settings::LOST))?;
             let total: u64 = counts.iter().sum();

@@ -21,9 +21,9 @@ pub enum Failure {
     Privilege {
         /// What is missing.
         missing: Vec<&'static str>,
-        /// The command line as it was typed.
+        /// The command line as it was typed, quoted for a shell.
         command: String,
-        /// The program's file.
+        /// The program's file, quoted for a shell.
         program: String,
     },
     /// No point could be attached.

@@ -5,10 +5,13 @@ mod generate;
 mod live;
 mod outcome;
 mod output;
+mod recording;
 mod report;
 mod stop;
 mod trace;
 mod traced;
+
+use std::io::{self, Write as _};
 
 use clap::CommandFactory as _;
 
@@ -24,4 +27,9 @@ pub fn run(cli: &Cli) -> Result<Outcome, Failure> {
         Some(Command::Completions { shell }) => generate::completions(*shell, Cli::command()),
         Some(Command::Man) => generate::man(Cli::command()),
     }
+}
+
+/// Says something on standard error, which may be closed or full: then nobody listens.
+pub fn say(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
 }

@@ -6,7 +6,7 @@ use super::{Failure, Outcome, output};
 use crate::{
     cli::ReportArgs,
     session::Session,
-    store::{Footer, Frame, Reader, StoreError},
+    store::{Frame, Reader, StoreError},
 };
 
 /// Records between two looks at what has ended.
@@ -23,22 +23,23 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
     let mut reader = Reader::new(BufReader::with_capacity(1 << 20, file)).map_err(store)?;
     let coverage = reader.coverage();
     let output = output::open(&args.output, &coverage, reader.header().realtime_offset_ns)?;
-    let mut session = Session::new(coverage, output, None, args.count);
+    let mut session = Session::new(coverage, output, args.count);
     let mut count = 0;
     let mut damage: Option<StoreError> = None;
-    let mut footer = Footer::default();
-    while !session.is_done() {
+    let mut footer = None;
+    // To the end even if enough paths have been shown: what was lost stands there.
+    loop {
         match reader.next_frame() {
             Ok(Frame::Record(record)) => {
-                session.record(record).map_err(Failure::Output)?;
+                session.record(record);
                 count += 1;
                 if count % BATCH == 0 {
                     session.show().map_err(Failure::Output)?;
                 }
             }
-            Ok(Frame::Close(time_ns)) => session.close(time_ns).map_err(Failure::Output)?,
+            Ok(Frame::Close(time_ns)) => session.close(time_ns),
             Ok(Frame::Footer(end)) => {
-                footer = end;
+                footer = Some(end);
                 break;
             }
             Err(error) => {
@@ -48,6 +49,10 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
         }
     }
     session.show().map_err(Failure::Output)?;
-    session.finish(footer.losses, footer.duration_ns).map_err(Failure::Output)?;
-    damage.map_or(Ok(Outcome::Done), |damage| Err(store(damage)))
+    let trust = session.finish(footer).map_err(Failure::Output)?;
+    match damage {
+        Some(damage) => Err(store(damage)),
+        None if args.strict && !trust.is_perfect() => Ok(Outcome::Negative),
+        None => Ok(Outcome::Done),
+    }
 }

@@ -1,44 +1,85 @@
 //! The signals that end a run.
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicI32, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use super::Failure;
+use crate::kernel::clock::monotonic_now_ns;
 
-/// Waits for a request to stop.
-pub(super) struct Stop {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
+/// The signals that end a run.
+const SIGNALS: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
+
+/// A signal this soon after the first is the first: `timeout` sends each to the process and to its group.
+const SAME: Duration = Duration::from_millis(100);
+
+/// Listens for requests to stop. The first asks; a second one ends the process at once with 128 + signal, whatever it is
+/// doing, blocked in writing output included. Nothing needs to be tidied up for that, as the kernel detaches and unloads
+/// everything with the process.
+pub(super) struct Stop(Arc<Asked>);
+
+/// A request to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    /// The signal.
+    pub(super) signal: libc::c_int,
+    /// Whether it came from the terminal, which sends it to the whole process group.
+    pub(super) by_terminal: bool,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// When the first came, `CLOCK_MONOTONIC`, ns; 0 before.
+    at_ns: AtomicU64,
+    /// The first, negative if it came from the terminal; 0 before.
+    signal: AtomicI32,
 }
 
 impl Stop {
-    /// From now on these signals do not end the process.
+    /// From now on these signals do not end the process the first time. Those that are ignored (`nohup`, jobs in the
+    /// background) stay ignored.
     pub(super) fn install() -> Result<Self, Failure> {
-        let listen =
-            |kind| signal(kind).map_err(|source| Failure::System { what: "listen for signals", source });
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
+        let asked = Arc::new(Asked::default());
+        for signal in SIGNALS.into_iter().filter(|signal| !is_ignored(*signal)) {
+            let asked = Arc::clone(&asked);
+            let handler = move |info: &libc::siginfo_t| asked.take(signal, info.si_code == libc::SI_KERNEL);
+            // SAFETY: the handler only reads a clock, uses atomics and calls `_exit`, all of which signal handlers may.
+            unsafe { signal_hook_registry::register_sigaction(signal, handler) }
+                .map_err(|source| Failure::System { what: "listen for signals", source })?;
+        }
+        Ok(Self(asked))
     }
 
-    /// Returns when one has come.
-    pub(super) async fn asked(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
+    /// The first request that came.
+    pub(super) fn asked(&self) -> Option<Request> {
+        match self.0.signal.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(Request { signal: signal.abs(), by_terminal: signal < 0 }),
         }
     }
+}
 
-    /// Gives the signals their own meaning back: one more ends the process at once. Nothing needs to be tidied up for
-    /// that, as the kernel detaches and unloads everything with the process.
-    pub(super) fn second_time_kills(self) {
-        drop(self);
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-            // SAFETY: SIG_DFL is a valid disposition for these signals, and no handler of ours is needed any more.
-            unsafe { libc::signal(signal, libc::SIG_DFL) };
+impl Asked {
+    /// Runs as a signal handler.
+    fn take(&self, signal: libc::c_int, by_terminal: bool) {
+        let now_ns = monotonic_now_ns();
+        match self.at_ns.compare_exchange(0, now_ns, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => self.signal.store(if by_terminal { -signal } else { signal }, Ordering::Relaxed),
+            Err(first_ns) if u128::from(now_ns.saturating_sub(first_ns)) < SAME.as_nanos() => {}
+            // SAFETY: `_exit` may be called anywhere and does not return.
+            Err(_) => unsafe { libc::_exit(128 + signal) },
         }
     }
+}
+
+fn is_ignored(signal: libc::c_int) -> bool {
+    // SAFETY: `sigaction` is plain data, and zeroes are a value of it.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: `action` is a valid place for the answer, and nothing is changed.
+    let result = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
+    result == 0 && action.sa_sigaction == libc::SIG_IGN
 }

@@ -1,16 +1,17 @@
 //! The live run: attach, start, drain until something says stop, let packets on their way arrive, detach, sum up.
 
 use std::{
+    ffi::OsStr,
     fs::File,
-    io::{self, BufWriter, IsTerminal as _},
-    path::Path,
+    io::{self, IsTerminal as _},
+    path::{Path, PathBuf},
+    thread::sleep,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tokio::time::{sleep, sleep_until};
 
-use super::{Failure, Outcome, stop::Stop, traced::Traced};
+use super::{Failure, Outcome, recording::Recording, say, stop::Stop, traced::Traced};
 use crate::{
     cli::TraceArgs,
     collect::{Collector, Plan},
@@ -18,12 +19,12 @@ use crate::{
     kernel::{
         btf::Btf,
         clock::{monotonic_now_ns, realtime_offset_ns},
-        features::Features,
+        features::{Features, Lockdown},
     },
-    model::Coverage,
+    model::{Coverage, Trust},
     render::{Start, Style, write_banner},
     session::{Output, Session},
-    store::{Header, Writer},
+    store::Footer,
 };
 
 /// Records taken before paths are shown and signals are looked at.
@@ -36,6 +37,10 @@ const IDLE_SLEEP: Duration = Duration::from_millis(16);
 const ADVANCE_EVERY: Duration = Duration::from_millis(50);
 /// How long packets that are on their way when the run is stopped may take to arrive.
 const GRACE: Duration = Duration::from_millis(100);
+
+/// Why nothing can be attached where the kernel may not even be read.
+const LOCKED_DOWN: &str = "This kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which \
+    forbids reading it, to root as well. Lockdown ends only with a boot without lockdown=confidentiality.\n";
 
 /// Traces as `args` say. `open` opens the output when it is known what can be seen; `recording` gets what the kernel
 /// sent.
@@ -65,10 +70,11 @@ pub(super) fn trace(
         buffer_bytes: args.buffer_size,
         btf_file: args.btf.clone(),
         debug_log: args.verbose >= 2,
+        kernel: features.version(),
     };
     let begun = Instant::now();
     let progress = progress_bar(args.quiet);
-    let collector = Collector::attach(&plan, &btf, &mut |done, all| {
+    let mut collector = Collector::attach(&plan, &btf, &mut |done, all| {
         progress.set_length(all as u64);
         progress.set_position(done as u64);
     })?;
@@ -76,102 +82,139 @@ pub(super) fn trace(
     drop(btf);
 
     let coverage = collector.coverage().clone();
-    say_what_is_seen(&features.release, &coverage, begun.elapsed(), args.quiet)?;
+    say_what_is_seen(&features, &coverage, begun.elapsed(), args.quiet)?;
     let offset = realtime_offset_ns();
     let output = open(&coverage, offset)?;
     let recording =
-        recording.map(|path| start_recording(path, &features.release, &coverage, offset)).transpose()?;
-    let session = Session::new(coverage, output, recording, args.count);
+        recording.map(|path| Recording::create(path, &features.release, &coverage, offset)).transpose()?;
+    let session = Session::new(coverage, output, args.count);
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Failure::System { what: "start the event loop", source })?;
-    runtime.block_on(run(args, collector, session))
-}
-
-async fn run(args: &TraceArgs, mut collector: Collector, mut session: Session) -> Result<Outcome, Failure> {
-    let mut stop = Stop::install()?;
+    let stop = Stop::install()?;
     let started_ns = collector.start()?;
-    if let Some(path) = &args.ready_file {
-        File::create(path).map_err(|source| Failure::File { what: "create", path: path.clone(), source })?;
-    }
     let mut command = Traced::start(&args.exec, session.data_is_stdout())?;
-    let deadline = args.duration.map(|duration| tokio::time::Instant::now() + duration);
-
-    let mut pause = BUSY_SLEEP;
-    let mut advanced = Instant::now();
-    loop {
-        let now_ns = monotonic_now_ns();
-        let count = pump(&mut collector, &mut session)?;
-        if session.is_done() {
-            break;
-        }
-        if count < BATCH && advanced.elapsed() >= ADVANCE_EVERY {
-            session.advance(now_ns);
-            session.show().map_err(Failure::Output)?;
-            advanced = Instant::now();
-        }
-        pause = match count {
-            0 => (pause * 2).min(IDLE_SLEEP),
-            BATCH => Duration::ZERO,
-            _ => BUSY_SLEEP,
-        };
-        tokio::select! {
-            biased;
-            () = stop.asked() => break,
-            () = command.ended() => break,
-            () = sleep_until(deadline.unwrap_or_else(tokio::time::Instant::now)), if deadline.is_some() => break,
-            () = sleep(pause) => {}
-        }
+    // Whatever ends tracing, the command is waited for.
+    let run = Run { collector, session, recording, started_ns };
+    let traced = run.run(args, &stop, &mut command);
+    let status = command.finish(&stop, args.quiet);
+    match (traced, status) {
+        // Whoever read our output went away, which is no business of the command's.
+        (Err(failure), Ok(Some(status))) if failure.is_broken_pipe() => Ok(Outcome::Command(status)),
+        (Err(failure), _) | (Ok(_), Err(failure)) => Err(failure),
+        (Ok(_), Ok(Some(status))) if status != 0 => Ok(Outcome::Command(status)),
+        (Ok(trust), Ok(_)) if args.strict && !trust.is_perfect() => Ok(Outcome::Negative),
+        (Ok(_), Ok(_)) => Ok(Outcome::Done),
     }
-    stop.second_time_kills();
-
-    let stopped_ns = monotonic_now_ns();
-    session.close(stopped_ns).map_err(Failure::Output)?;
-    let grace = Instant::now();
-    while !session.is_done() && session.unfinished() > 0 && grace.elapsed() < GRACE {
-        pump(&mut collector, &mut session)?;
-        sleep(BUSY_SLEEP).await;
-    }
-    collector.stop()?;
-    while pump(&mut collector, &mut session)? > 0 {}
-    let losses = collector.losses()?;
-    drop(collector);
-    let trust = session.finish(losses, stopped_ns - started_ns).map_err(Failure::Output)?;
-
-    let status = command.finish().await?;
-    Ok(match status {
-        Some(status) if status != 0 => Outcome::Command(status),
-        _ if args.strict && !trust.is_perfect() => Outcome::Negative,
-        _ => Outcome::Done,
-    })
 }
 
-/// Takes one batch of records from the kernel and shows the paths that it ended. Returns how many records there were.
-fn pump(collector: &mut Collector, session: &mut Session) -> Result<usize, Failure> {
-    let mut written = Ok(());
-    let count = collector.drain(BATCH, |record| {
-        if let Err(error) = session.record(record) {
-            written = Err(error);
+/// A run that has begun. Dropping it detaches and unloads everything.
+struct Run {
+    collector: Collector,
+    session: Session,
+    recording: Option<Recording>,
+    started_ns: u64,
+}
+
+impl Run {
+    /// Traces until something says stop, then sums up.
+    fn run(mut self, args: &TraceArgs, stop: &Stop, command: &mut Traced) -> Result<Trust, Failure> {
+        if let Some(path) = &args.ready_file {
+            File::create(path).map_err(|source| Failure::File {
+                what: "create",
+                path: path.clone(),
+                source,
+            })?;
         }
-    });
-    written.and_then(|()| if count > 0 { session.show() } else { Ok(()) }).map_err(Failure::Output)?;
-    Ok(count)
+        let deadline = args.duration.map(|duration| Instant::now() + duration);
+        let mut pause = BUSY_SLEEP;
+        let mut advanced = Instant::now();
+        loop {
+            let now_ns = monotonic_now_ns();
+            let count = self.pump()?;
+            // A command whose end cannot be told has ended; waiting for it says why.
+            if self.session.is_done() || stop.asked().is_some() || command.has_ended().unwrap_or(true) {
+                break;
+            }
+            if count < BATCH && advanced.elapsed() >= ADVANCE_EVERY {
+                self.session.advance(now_ns);
+                self.session.show().map_err(Failure::Output)?;
+                advanced = Instant::now();
+            }
+            pause = match count {
+                0 => (pause * 2).clamp(BUSY_SLEEP, IDLE_SLEEP),
+                BATCH => Duration::ZERO,
+                _ => BUSY_SLEEP,
+            };
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            sleep(left.map_or(pause, |left| pause.min(left)));
+        }
+        command.tell(stop);
+        self.end()
+    }
+
+    /// Lets packets on their way arrive, detaches, and sums up.
+    fn end(mut self) -> Result<Trust, Failure> {
+        let stopped_ns = monotonic_now_ns();
+        self.session.close(stopped_ns);
+        if let Some(recording) = &mut self.recording {
+            recording.close(stopped_ns)?;
+        }
+        let grace = Instant::now();
+        while !self.session.is_done() && self.session.unfinished() > 0 && grace.elapsed() < GRACE {
+            self.pump()?;
+            sleep(BUSY_SLEEP);
+        }
+        self.collector.stop()?;
+        while self.pump()? > 0 {}
+        let footer = Footer { losses: self.collector.losses()?, duration_ns: stopped_ns - self.started_ns };
+        drop(self.collector);
+        // First the file: the summary may have no reader any more.
+        if let Some(recording) = self.recording {
+            recording.finish(&footer)?;
+        }
+        self.session.finish(Some(footer)).map_err(Failure::Output)
+    }
+
+    /// Takes one batch of records from the kernel and shows the paths that it ended. Returns how many records there were.
+    fn pump(&mut self) -> Result<usize, Failure> {
+        let Self { collector, session, recording, .. } = self;
+        let mut written = Ok(());
+        let count = collector.drain(BATCH, |record| {
+            if let (Some(recording), Ok(())) = (&mut *recording, &written) {
+                written = recording.record(record);
+            }
+            session.record(record);
+        });
+        written?;
+        if count > 0 {
+            session.show().map_err(Failure::Output)?;
+        }
+        Ok(count)
+    }
 }
 
 /// Says on standard error what is attached; an error if nothing is.
-fn say_what_is_seen(release: &str, coverage: &Coverage, took: Duration, quiet: bool) -> Result<(), Failure> {
-    let start = Start { kernel: release, coverage, took };
+fn say_what_is_seen(
+    features: &Features,
+    coverage: &Coverage,
+    took: Duration,
+    quiet: bool,
+) -> Result<(), Failure> {
+    let start = Start { kernel: &features.release, coverage, took };
     let style = Style { color: false, ..Style::default() };
     let mut said = Vec::new();
     write_banner(&start, style, &mut said).map_err(Failure::Output)?;
-    let said = String::from_utf8_lossy(&said).into_owned();
+    let mut said = String::from_utf8_lossy(&said).into_owned();
     if coverage.counts().0 == 0 {
+        if features.lockdown == Some(Lockdown::Confidentiality) {
+            said.push_str(LOCKED_DOWN);
+        }
         return Err(Failure::NothingAttached(said));
     }
     if !quiet {
-        eprint!("{said}");
+        say(&said);
     }
     Ok(())
 }
@@ -181,11 +224,26 @@ fn check_privileges(features: &Features) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    let program =
-        std::env::current_exe().map_or_else(|_| "pathtrace".to_owned(), |path| path.display().to_string());
-    let arguments = std::env::args().skip(1);
-    let command = std::iter::once(program.clone()).chain(arguments).collect::<Vec<_>>().join(" ");
+    let program = std::env::current_exe().map_or_else(|_| "pathtrace".into(), PathBuf::into_os_string);
+    let arguments = std::env::args_os().skip(1);
+    let command = std::iter::once(program.clone())
+        .chain(arguments)
+        .map(|word| quoted(&word))
+        .collect::<Vec<_>>()
+        .join(" ");
+    let program = quoted(&program);
     Err(Failure::Privilege { missing, command, program })
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.into_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
 }
 
 /// `-v` says what was tried, `-vv` all that there is, the kernel programs' own log included.
@@ -213,24 +271,19 @@ fn progress_bar(quiet: bool) -> ProgressBar {
     bar
 }
 
-fn start_recording(
-    path: &Path,
-    release: &str,
-    coverage: &Coverage,
-    realtime_offset_ns: i64,
-) -> Result<Writer<Box<dyn io::Write>>, Failure> {
-    let failure = |source| Failure::File { what: "write", path: path.to_owned(), source };
-    let file = File::create(path).map_err(failure)?;
-    let header = Header {
-        pathtrace: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: release.to_owned(),
-        little_endian: cfg!(target_endian = "little"),
-        realtime_offset_ns,
-        probe_points: coverage
-            .all()
-            .map(|(point, state)| (point.row().hop.to_owned(), state.clone()))
-            .collect(),
-    };
-    let to: Box<dyn io::Write> = Box::new(BufWriter::with_capacity(1 << 20, file));
-    Writer::new(to, &header).map_err(failure)
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_the_shell() {
+        let quoted = |word: &str| quoted(OsStr::new(word));
+        assert_eq!(quoted("--port=80"), "--port=80");
+        assert_eq!(quoted(""), "''");
+        assert_eq!(quoted("a b; rm *"), "'a b; rm *'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(super::quoted(OsStr::from_bytes(b"\xff")), "'\u{fffd}'");
+    }
 }

@@ -4,66 +4,81 @@ use std::{
     ffi::OsString,
     io,
     os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
-    process::{ExitStatus, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::Duration,
 };
 
-use tokio::{
-    process::{Child, Command},
-    time::timeout,
-};
+use super::{Failure, say, stop::Stop};
 
-use super::Failure;
-
-/// How long the command may take to end once it is asked to.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How often it is looked at after tracing has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// The command, if there is one.
 pub(super) struct Traced {
     child: Option<Child>,
     status: Option<ExitStatus>,
+    was_told: bool,
 }
 
 impl Traced {
     /// Starts it. Where our data goes to standard output, its own standard output goes to standard error, so that data
     /// stays data.
     pub(super) fn start(command: &[OsString], data_is_stdout: bool) -> Result<Self, Failure> {
-        let Some((program, arguments)) = command.split_first() else {
-            return Ok(Self { child: None, status: None });
-        };
+        let none = Self { child: None, status: None, was_told: false };
+        let Some((program, arguments)) = command.split_first() else { return Ok(none) };
         let failure = |source| Failure::Command { program: program.to_string_lossy().into_owned(), source };
         let mut command = Command::new(program);
         command.args(arguments);
         if data_is_stdout {
             command.stdout(Stdio::from(io::stderr().as_fd().try_clone_to_owned().map_err(failure)?));
         }
-        Ok(Self { child: Some(command.spawn().map_err(failure)?), status: None })
+        Ok(Self { child: Some(command.spawn().map_err(failure)?), ..none })
     }
 
-    /// Returns when it has ended; never, if there is none.
-    pub(super) async fn ended(&mut self) {
-        match &mut self.child {
-            Some(child) => self.status = child.wait().await.ok(),
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Asks it to end if it still runs, and returns its exit status as a shell would.
-    pub(super) async fn finish(mut self) -> Result<Option<u8>, Failure> {
-        let Some(mut child) = self.child.take() else { return Ok(None) };
-        if self.status.is_none()
-            && let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
+    /// Whether it has ended; never, if there is none.
+    pub(super) fn has_ended(&mut self) -> io::Result<bool> {
+        if let Some(child) = &mut self.child
+            && self.status.is_none()
         {
-            // SAFETY: no memory is involved; the process is our child and has not been waited for, so the number is its.
-            unsafe { libc::kill(pid, libc::SIGTERM) };
-            match timeout(PATIENCE, child.wait()).await {
-                Ok(status) => self.status = status.ok(),
-                Err(_) => eprintln!("pathtrace: the command (process {pid}) was asked to end and still runs"),
-            }
+            self.status = child.try_wait()?;
         }
-        Ok(self.status.map(|status| {
-            let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
-            u8::try_from(code).unwrap_or(1)
-        }))
+        Ok(self.status.is_some())
+    }
+
+    /// Hands it the signal that asked us to stop, once, unless the terminal has sent it to both.
+    pub(super) fn tell(&mut self, stop: &Stop) {
+        let Some(request) = stop.asked() else { return };
+        if let Some(child) = &self.child
+            && self.status.is_none()
+            && !request.by_terminal
+            && !self.was_told
+            && let Ok(pid) = i32::try_from(child.id())
+        {
+            self.was_told = true;
+            // SAFETY: no memory is involved; the process is our child and has not been waited for, so the number is its.
+            unsafe { libc::kill(pid, request.signal) };
+        }
+    }
+
+    /// Waits until it ends by itself, or because somebody asked us and so it to stop. Returns its exit status as a shell
+    /// would.
+    pub(super) fn finish(mut self, stop: &Stop, quiet: bool) -> Result<Option<u8>, Failure> {
+        if self.child.is_none() {
+            return Ok(None);
+        }
+        let failure = |source| Failure::System { what: "wait for the command", source };
+        if !self.has_ended().map_err(failure)? && !quiet {
+            say("pathtrace: tracing has ended, the command goes on\n");
+        }
+        while !self.has_ended().map_err(failure)? {
+            self.tell(stop);
+            thread::sleep(LOOK_EVERY);
+        }
+        let code = self
+            .status
+            .and_then(|status| status.code().or_else(|| status.signal().map(|signal| 128 + signal)))
+            .and_then(|code| u8::try_from(code).ok());
+        code.map(Some).ok_or_else(|| failure(io::Error::other("it has no exit status")))
     }
 }

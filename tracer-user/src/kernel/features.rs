@@ -97,13 +97,16 @@ pub struct Features {
     pub privileges: Privileges,
     /// How far the kernel is locked down; `None` if it does not say (no such security module, or no securityfs).
     pub lockdown: Option<Lockdown>,
-    /// Whether kprobes can be opened with `perf_event_open` (`CONFIG_KPROBE_EVENTS`).
-    pub kprobe_pmu: bool,
-    /// Whether the kernel describes its own types (`CONFIG_DEBUG_INFO_BTF`).
-    pub btf: bool,
 }
 
 impl Features {
+    /// The first two numbers of the release; zeroes if it has none.
+    pub fn version(&self) -> (u32, u32) {
+        let mut numbers =
+            self.release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+    }
+
     /// What the running kernel allows this process.
     pub fn running() -> Result<Self, FeatureError> {
         Self::read(Path::new("/"))
@@ -124,8 +127,6 @@ impl Features {
             release,
             privileges,
             lockdown: text("sys/kernel/security/lockdown").ok().and_then(|text| Lockdown::parse(&text)),
-            kprobe_pmu: root.join("sys/bus/event_source/devices/kprobe/type").exists(),
-            btf: root.join("sys/kernel/btf/vmlinux").exists(),
         })
     }
 }
@@ -191,17 +192,12 @@ mod tests {
             release: "6.1.0-40-cloud-amd64".to_owned(),
             privileges: Privileges { bpf: true, perfmon: false, fine_grained: true },
             lockdown: None,
-            kprobe_pmu: false,
-            btf: false,
         };
         assert_eq!(Features::read(root.path()).ok(), Some(expected.clone()));
+        assert_eq!(expected.version(), (6, 1));
 
         write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n")?;
-        write("sys/bus/event_source/devices/kprobe/type", "6\n")?;
-        write("sys/kernel/btf/vmlinux", "")?;
         expected.lockdown = Some(Lockdown::Integrity);
-        expected.kprobe_pmu = true;
-        expected.btf = true;
         assert_eq!(Features::read(root.path()).ok(), Some(expected));
         Ok(())
     }

@@ -18,7 +18,7 @@ pub struct Losses {
 impl Losses {
     /// Records that the ring buffer had no room for.
     pub fn lost(&self) -> u64 {
-        self.hops + self.others
+        self.hops.saturating_add(self.others)
     }
 }
 
@@ -27,18 +27,18 @@ impl Losses {
 pub struct Trust {
     /// Hop records received.
     pub events: u64,
-    /// What did not arrive.
-    pub losses: Losses,
+    /// What did not arrive; `None` if nobody knows: the recording is cut off.
+    pub losses: Option<Losses>,
     /// Records that made no sense and were left out.
     pub malformed: u64,
     /// Paths that are whole.
     pub complete: u64,
     /// Paths that are not, by reason.
     pub incomplete: BTreeMap<Incomplete, u64>,
-    /// Packets still on their way when as many paths were shown as were asked for; they are no fault.
+    /// Paths and packets on their way beyond as many paths as were asked for; they are no fault.
     pub cut_off: u64,
-    /// From the first moment of the trace to the last, ns.
-    pub duration_ns: u64,
+    /// From the first moment of the trace to the last, ns; `None` if nobody knows: the recording is cut off.
+    pub duration_ns: Option<u64>,
 }
 
 impl Trust {
@@ -52,10 +52,22 @@ impl Trust {
         self.incomplete.values().sum()
     }
 
-    /// Nothing lost, nothing missed, nothing incomplete, nothing malformed.
+    /// Nothing lost, nothing missed, nothing incomplete, nothing malformed. Unknown losses are not nothing.
     pub fn is_perfect(&self) -> bool {
-        self.losses.lost() == 0
-            && self.losses.missed.unwrap_or(0) == 0
-            && self.malformed == 0 && self.incomplete_total() == 0
+        self.losses.is_some_and(|losses| losses.lost() == 0 && losses.missed.unwrap_or(0) == 0)
+            && self.malformed == 0
+            && self.incomplete_total() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_losses_are_not_perfect() {
+        let known = Trust { losses: Some(Losses::default()), ..Trust::default() };
+        assert!(known.is_perfect());
+        assert!(!Trust::default().is_perfect());
     }
 }

@@ -27,13 +27,16 @@ impl fmt::Display for TrustLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let trust = self.summary.trust;
         write!(f, "{} events, ", trust.events)?;
-        self.losses(&trust.losses, f)?;
+        match &trust.losses {
+            Some(losses) => self.losses(losses, f)?,
+            None => write!(f, "{}", self.alarm("lost: unknown (recording cut off)"))?,
+        }
         if trust.malformed > 0 {
             write!(f, ", {}", self.alarm(format_args!("{} malformed", trust.malformed)))?;
         }
         paths(trust, f)?;
         probe_points(self.summary.coverage, f)?;
-        write!(f, ", traced {}", Human(trust.duration_ns))
+        trust.duration_ns.map_or(Ok(()), |duration_ns| write!(f, ", traced {}", Human(duration_ns)))
     }
 }
 
@@ -43,7 +46,7 @@ impl TrustLine<'_> {
     }
 
     fn losses(&self, losses: &Losses, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match losses.hops.saturating_add(losses.others) {
+        match losses.lost() {
             0 => f.write_str("0 lost")?,
             lost => write!(f, "{}", self.alarm(format_args!("{lost} lost")))?,
         }
@@ -64,7 +67,7 @@ fn paths(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if !trust.incomplete.is_empty() {
         f.write_str(")")?;
     }
-    if trust.cut_off > 0 { write!(f, ", {} more not awaited", trust.cut_off) } else { Ok(()) }
+    if trust.cut_off > 0 { write!(f, ", {} more not shown", trust.cut_off) } else { Ok(()) }
 }
 
 fn probe_points(coverage: &Coverage, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -139,7 +139,7 @@ fn cut_off(error: io::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tracer_common::probes::Backend;
+    use tracer_common::{event::KIND_UNIX_NAME, probes::Backend};
 
     use super::{super::Writer, *};
     use crate::model::{Attached, Losses, State};
@@ -182,6 +182,18 @@ mod tests {
         assert_eq!(reader.next_frame().unwrap(), Frame::Close(99));
         let Frame::Footer(footer) = reader.next_frame().unwrap() else { panic!("a footer") };
         assert_eq!((footer.losses.hops, footer.duration_ns), (1, 7));
+    }
+
+    #[test]
+    fn nothing_behind_a_name_is_recorded() {
+        let mut name = [0x55; 128];
+        (name[0], name[1]) = (KIND_UNIX_NAME, 7);
+        let mut bytes = Vec::new();
+        Writer::new(&mut bytes, &header()).unwrap().record(&name).unwrap();
+        let mut reader = Reader::new(&*bytes).unwrap();
+        let Frame::Record(read) = reader.next_frame().unwrap() else { panic!("a record") };
+        assert_eq!(read[..23], name[..23]);
+        assert_eq!(read[23..], [0; 105]);
     }
 
     #[test]

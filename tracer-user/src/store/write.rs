@@ -1,8 +1,14 @@
 //! Writing a recording.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    mem::offset_of,
+};
+
+use tracer_common::event::UnixNameRecord;
 
 use super::{Footer, Header, MAGIC, TAG_CLOSE, TAG_FOOTER, TAG_RECORD};
+use crate::decode::{Record, decode};
 
 /// Writes a recording.
 pub struct Writer<W: Write> {
@@ -19,8 +25,15 @@ impl<W: Write> Writer<W> {
         Ok(Self { to })
     }
 
-    /// Writes the bytes of one record.
+    /// Writes the bytes of one record. What stands behind the name of a UNIX socket is left over from other uses of the
+    /// kernel's memory and stays out of the file.
     pub fn record(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Ok(Record::UnixName(name)) = decode(bytes) {
+            let mut clean = bytes.to_vec();
+            let end = offset_of!(UnixNameRecord, path) + usize::from(name.len);
+            clean.get_mut(end..).unwrap_or_default().fill(0);
+            return self.frame(TAG_RECORD, &clean);
+        }
         self.frame(TAG_RECORD, bytes)
     }
 

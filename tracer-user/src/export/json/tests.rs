@@ -4,7 +4,7 @@ use serde_json::Value;
 use super::*;
 use crate::{
     analyze::{LatencyTable, Summary, arbitrary, samples},
-    model::{Coverage, Path},
+    model::{Coverage, Losses, Path, Trust},
 };
 
 fn line(path: &Path) -> String {
@@ -45,12 +45,24 @@ fn summary() {
 fn an_empty_run_has_a_summary() {
     let summary = Summary {
         table: &LatencyTable::default(),
-        trust: &crate::model::Trust::default(),
+        trust: &Trust { losses: Some(Losses::default()), duration_ns: Some(0), ..Trust::default() },
         coverage: &Coverage::default(),
     };
     let mut out = Vec::new();
     write_summary(&summary, &mut out).unwrap();
     insta::assert_snapshot!(String::from_utf8(out).unwrap());
+}
+
+#[test]
+fn what_is_unknown_is_null() {
+    let summary =
+        Summary { table: &LatencyTable::default(), trust: &Trust::default(), coverage: &Coverage::default() };
+    let mut out = Vec::new();
+    write_summary(&summary, &mut out).unwrap();
+    let value: Value = serde_json::from_slice(&out).unwrap();
+    for key in ["lost", "missed", "duration_ns"] {
+        assert_eq!(value.get(key), Some(&Value::Null), "{key}");
+    }
 }
 
 proptest! {

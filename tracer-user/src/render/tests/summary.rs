@@ -9,7 +9,7 @@ fn table_and_trust_line() {
 
 #[test]
 fn colours() {
-    let trust = Trust { losses: Losses { hops: 3, others: 0, missed: Some(1) }, ..samples::trust() };
+    let trust = Trust { losses: Some(Losses { hops: 3, others: 0, missed: Some(1) }), ..samples::trust() };
     let style = Style { color: true, ..style() };
     let text = summary_of(&[samples::unix()], &trust, &samples::coverage(), style);
     insta::assert_snapshot!(text.replace('\x1b', "␛"));
@@ -18,14 +18,23 @@ fn colours() {
 #[test]
 fn nothing_seen() {
     let coverage = samples::tracepoints_only();
-    insta::assert_snapshot!(summary_of(&[], &Trust::default(), &coverage, style()));
+    let trust = Trust { losses: Some(Losses::default()), duration_ns: Some(0), ..Trust::default() };
+    insta::assert_snapshot!(summary_of(&[], &trust, &coverage, style()));
 }
 
 #[test]
 fn losses_of_every_kind() {
-    let losses = Losses { hops: 40, others: 2, missed: Some(7) };
+    let losses = Some(Losses { hops: 40, others: 2, missed: Some(7) });
     let trust = Trust { losses, malformed: 1, cut_off: 12, ..samples::trust() };
     insta::assert_snapshot!(summary_of(&[], &trust, &samples::coverage(), style()));
+}
+
+#[test]
+fn unknown_losses_are_said_to_be_unknown() {
+    let trust = Trust { events: 12, ..Trust::default() };
+    let text = summary_of(&[], &trust, &samples::coverage(), style());
+    assert!(text.contains("12 events, lost: unknown (recording cut off), paths: "), "{text}");
+    assert!(!text.contains("0 lost") && !text.contains("traced"), "{text}");
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! The file that `record` writes.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, BufWriter},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::Failure;
+use crate::{
+    model::Coverage,
+    store::{Footer, Header, Writer},
+};
+
+/// A recording that is being written. Its errors name the file, and none of them is a reader that went away.
+pub(super) struct Recording {
+    path: PathBuf,
+    writer: Writer<BufWriter<File>>,
+}
+
+impl Recording {
+    /// Creates the file, for its owner alone: it tells who talks to whom.
+    pub(super) fn create(
+        path: &Path,
+        release: &str,
+        coverage: &Coverage,
+        realtime_offset_ns: i64,
+    ) -> Result<Self, Failure> {
+        let failure = |source| failed(path, source);
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failure)?;
+        let header = Header {
+            pathtrace: env!("CARGO_PKG_VERSION").to_owned(),
+            kernel: release.to_owned(),
+            little_endian: cfg!(target_endian = "little"),
+            realtime_offset_ns,
+            probe_points: coverage
+                .all()
+                .map(|(point, state)| (point.row().hop.to_owned(), state.clone()))
+                .collect(),
+        };
+        let writer = Writer::new(BufWriter::with_capacity(1 << 20, file), &header).map_err(failure)?;
+        Ok(Self { path: path.to_owned(), writer })
+    }
+
+    /// Writes one record.
+    pub(super) fn record(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.writer.record(bytes).map_err(|source| failed(&self.path, source))
+    }
+
+    /// From here on no path begins.
+    pub(super) fn close(&mut self, time_ns: u64) -> Result<(), Failure> {
+        self.writer.close(time_ns).map_err(|source| failed(&self.path, source))
+    }
+
+    /// Ends it: the file is whole.
+    pub(super) fn finish(self, footer: &Footer) -> Result<(), Failure> {
+        self.writer.finish(footer).map_err(|source| failed(&self.path, source))
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> Failure {
+    Failure::File { what: "write", path: path.to_owned(), source }
+}
