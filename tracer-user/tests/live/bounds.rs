@@ -1,10 +1,17 @@
 //! Everything that ends a run ends it with the summary.
 
-use std::{net::Ipv4Addr, process::Stdio, thread};
+use std::{
+    fs::{self, OpenOptions},
+    net::Ipv4Addr,
+    os::unix::process::CommandExt as _,
+    process::{Child, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
 
 use serde_json::Value;
 
-use crate::support::{Trace, backends, free_port, pathtrace, ping_pong};
+use crate::support::{Trace, backends, free_port, pathtrace, ping_pong, wait_until};
 
 #[test]
 fn count_shows_exactly_as_many_paths() {
@@ -75,12 +82,170 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        crate::support::wait_until("pathtrace is ready", || ready.exists());
+        wait_until("pathtrace is ready", || ready.exists());
         drop(child.stdout.take());
         let traffic = thread::spawn(move || ping_pong((Ipv4Addr::LOCALHOST, port).into(), 200, 100));
         let said = child.wait_with_output().unwrap();
         traffic.join().unwrap();
         assert_eq!(said.status.code(), Some(0), "{}", String::from_utf8_lossy(&said.stderr));
         assert_eq!(String::from_utf8_lossy(&said.stderr), "");
+    }
+}
+
+/// Longer than two deliveries of one signal may be apart.
+const A_MOMENT: Duration = Duration::from_millis(300);
+
+fn kill(child: &Child, signal: i32) {
+    // SAFETY: no memory is involved; the process is our child and has not been waited for.
+    assert_eq!(unsafe { libc::kill(i32::try_from(child.id()).unwrap(), signal) }, 0);
+}
+
+fn end(mut child: Child) -> ExitStatus {
+    let mut status = None;
+    wait_until("pathtrace ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
+}
+
+#[test]
+fn a_second_signal_ends_even_a_run_whose_reader_has_stopped() {
+    for backend in backends() {
+        let port = free_port();
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready");
+        let mut child = pathtrace()
+            .args(["--json", "--quiet", "--backend", &backend, "--port", &port.to_string(), "--ready-file"])
+            .arg(&ready)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        wait_until("pathtrace is ready", || ready.exists());
+        // More than the pipe holds.
+        ping_pong((Ipv4Addr::LOCALHOST, port).into(), 1000, 100);
+        thread::sleep(A_MOMENT);
+        // As `timeout` does: to the process, and to its group.
+        kill(&child, libc::SIGTERM);
+        kill(&child, libc::SIGTERM);
+        thread::sleep(A_MOMENT);
+        assert_eq!(child.try_wait().unwrap(), None, "blocked");
+        kill(&child, libc::SIGTERM);
+        let pipe = child.stdout.take();
+        assert_eq!(end(child).code(), Some(128 + libc::SIGTERM));
+        drop(pipe);
+    }
+}
+
+#[test]
+fn a_signal_that_is_ignored_stays_ignored() {
+    for backend in backends() {
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready");
+        let child = std::process::Command::new("sh")
+            .args(["-c", "trap '' INT; exec \"$0\" \"$@\""])
+            .arg(pathtrace().get_program())
+            .args(["--quiet", "--summary", "--backend", &backend, "--port", "8888", "--ready-file"])
+            .arg(&ready)
+            .stdout(Stdio::null())
+            .spawn();
+        let mut child = child.unwrap();
+        wait_until("pathtrace is ready", || ready.exists());
+        kill(&child, libc::SIGINT);
+        thread::sleep(A_MOMENT);
+        assert_eq!(child.try_wait().unwrap(), None);
+        kill(&child, libc::SIGTERM);
+        assert_eq!(end(child).code(), Some(0));
+    }
+}
+
+#[test]
+fn a_command_outlives_tracing_and_its_status_counts() {
+    for backend in backends() {
+        let mut child = pathtrace()
+            .args(["--json", "--backend", &backend, "--port", "8888", "--duration", "50ms"])
+            .args(["--", "sh", "-c", "sleep 0.5; exit 9"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Nobody reads the summary: no business of the command's.
+        drop(child.stdout.take());
+        let said = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(9), "{stderr}");
+        assert!(stderr.contains("the command goes on"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_signal_to_pathtrace_alone_is_passed_on_to_the_command() {
+    for backend in backends() {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            let folder = tempfile::tempdir().unwrap();
+            let trapped = folder.path().join("trapped");
+            let script = format!(
+                "trap 'exit 5' INT TERM HUP; : > {}; while :; do sleep 0.05; done",
+                trapped.display()
+            );
+            let trace = Trace::start(&backend, &["--port", "8888", "--", "sh", "-c", &script]);
+            wait_until("the command is ready", || trapped.exists());
+            trace.signal(signal);
+            let said = trace.end();
+            assert_eq!(said.status.code(), Some(5), "{}", said.stderr);
+            assert_eq!(said.summary["kind"], "summary");
+        }
+    }
+}
+
+#[test]
+fn a_status_that_cannot_be_had_is_an_error() {
+    for backend in backends() {
+        // Where SIGCHLD is ignored, the kernel forgets how children ended.
+        let mut command = pathtrace();
+        // SAFETY: `signal` may be called between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGCHLD, libc::SIG_IGN);
+                Ok(())
+            });
+        }
+        let said =
+            command.args(["--json", "--backend", &backend, "--port", "8888", "--", "true"]).output().unwrap();
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("wait for the command"), "{stderr}");
+    }
+}
+
+#[test]
+fn nothing_is_ready_if_the_command_cannot_start() {
+    for backend in backends() {
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready");
+        fs::write(&ready, "from an earlier run").unwrap();
+        let said = pathtrace()
+            .args(["--backend", &backend, "--port", "8888", "--ready-file"])
+            .arg(&ready)
+            .args(["--", "/no/such/program"])
+            .output()
+            .unwrap();
+        assert_eq!(said.status.code(), Some(2));
+        assert!(!ready.exists());
+    }
+}
+
+#[test]
+fn a_full_standard_error_is_no_reason_to_fail() {
+    for backend in backends() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let said = pathtrace()
+            .args(["--json", "--backend", &backend, "--port", "8888", "--duration", "50ms"])
+            .stderr(full)
+            .output()
+            .unwrap();
+        assert_eq!(said.status.code(), Some(0));
+        let summary: Value = serde_json::from_slice(&said.stdout).unwrap();
+        assert_eq!(summary["kind"], "summary");
     }
 }

@@ -1,6 +1,6 @@
 //! A recording shows what the live run would have shown.
 
-use std::{fs, net::Ipv4Addr, path::Path};
+use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
 
 use serde_json::Value;
 
@@ -37,5 +37,77 @@ fn a_recording_is_read_back_as_whole_paths() {
         if Path::new("/out").is_dir() {
             fs::copy(&file, format!("/out/tcp-{backend}.ptr")).unwrap();
         }
+    }
+}
+
+/// Shows a recording: exit status, paths, summary.
+fn report(file: &Path, args: &[&str]) -> (Option<i32>, Vec<Value>, Value) {
+    let said = pathtrace().args(["report", "--json", "-r"]).arg(file).args(args).output().unwrap();
+    let text = String::from_utf8(said.stdout).unwrap();
+    let mut lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let summary = lines.pop().unwrap();
+    (said.status.code(), lines, summary)
+}
+
+#[test]
+fn what_was_lost_is_known_or_said_to_be_unknown() {
+    for backend in backends() {
+        let port = free_port().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run.ptr");
+        let args = ["-w", file.to_str().unwrap(), "-P", &port, "--backend", &backend, "--buffer-size", "4K"];
+        let trace = Trace::start_as(&["record"], &args);
+        ping_pong((Ipv4Addr::LOCALHOST, port.parse().unwrap()).into(), 2000, 100);
+        assert!(trace.stop().status.success());
+
+        let (status, all, whole) = report(&file, &[]);
+        assert_eq!(status, Some(0));
+        assert!(whole["lost"].as_u64() > Some(0), "{whole}");
+        assert_eq!(report(&file, &["--strict"]).0, Some(1));
+
+        let (status, first, summary) = report(&file, &["-c", "1"]);
+        assert_eq!((status, first.len()), (Some(0), 1));
+        for key in ["lost", "missed", "events", "duration_ns"] {
+            assert_eq!(summary[key], whole[key], "{key}");
+        }
+        assert!(summary["cut_off"].as_u64() > Some(0) && all.len() > 1, "{summary}");
+
+        let bytes = fs::read(&file).unwrap();
+        fs::write(&file, &bytes[..bytes.len() - 5]).unwrap();
+        let (status, _, summary) = report(&file, &[]);
+        assert_eq!(status, Some(2));
+        assert!(summary["lost"].is_null() && summary["duration_ns"].is_null(), "{summary}");
+        assert_eq!(summary["events"], whole["events"]);
+    }
+}
+
+#[test]
+fn a_recording_is_whole_if_nobody_reads_the_summary() {
+    for backend in backends() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run.ptr");
+        let mut child = pathtrace()
+            .args(["record", "--quiet", "--backend", &backend, "-P", "8888", "--duration", "50ms", "-w"])
+            .arg(&file)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!(report(&file, &[]).0, Some(0));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}
+
+#[test]
+fn a_recording_that_cannot_be_written_is_an_error() {
+    for backend in backends() {
+        let said = pathtrace()
+            .args(["record", "--backend", &backend, "-P", "8888", "--duration", "50ms", "-w", "/dev/full"])
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("cannot write /dev/full"), "{stderr}");
     }
 }
