@@ -12,7 +12,7 @@ use super::{
 use crate::{
     apt,
     privilege::Privilege,
-    process::{cargo, forget_compiler_settings, on_path, run, step},
+    process::{cargo, forget_compiler_settings, on_path, step},
     workspace::Workspace,
 };
 
@@ -97,7 +97,9 @@ fn install_linker(workspace: &Workspace, llvm: u32) -> Result<()> {
         .arg("--target-dir")
         .arg(workspace.tools().join("build"))
         .arg(format!("bpf-linker@{BPF_LINKER_VERSION}"));
-    run(&mut command, "installing bpf-linker")?;
+    if !command.status().is_ok_and(|status| status.success()) {
+        bail!("cargo could not install bpf-linker {BPF_LINKER_VERSION}; check the network, then try again");
+    }
     // Only the program itself is needed from now on; 200 MB of intermediate files are not.
     let _ = std::fs::remove_dir_all(workspace.tools().join("build"));
     Ok(())

@@ -50,10 +50,16 @@ pub fn run_live_tests(
     contents: &Contents,
     busybox: &Path,
 ) -> Result<Vec<Verdict>> {
-    // All downloads come first: a missing kernel should not show after minutes of tests.
-    let fetched = kernels.iter().map(|kernel| fetch(workspace, kernel)).collect::<Result<Vec<_>>>()?;
+    // All downloads come first: a missing kernel should not show after minutes of tests only.
+    let mut guests = Vec::new();
+    let mut verdicts = Vec::new();
+    for kernel in kernels {
+        match fetch(workspace, kernel) {
+            Ok(fetched) => guests.push((kernel, fetched)),
+            Err(error) => verdicts.push(not_fetched(kernel, &error)),
+        }
+    }
     let base = contents.load(busybox, &workspace.vm())?;
-    let guests: Vec<(&Kernel, Fetched)> = kernels.iter().zip(fetched).collect();
     // A guest keeps one processor busy.
     let at_once = thread::available_parallelism().map_or(1, NonZero::get).min(guests.len());
     let next = AtomicUsize::new(0);
@@ -64,15 +70,16 @@ pub fn run_live_tests(
         }
         Ok(verdicts)
     };
-    let verdicts: Result<Vec<Vec<Verdict>>> = thread::scope(|scope| {
+    let run: Result<Vec<Vec<Verdict>>> = thread::scope(|scope| {
         let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
         let join = |worker: thread::ScopedJoinHandle<'_, _>| {
             worker.join().map_err(|_| anyhow!("a virtual machine's thread failed"))?
         };
         workers.into_iter().map(join).collect()
     });
-    let mut verdicts = verdicts?.concat();
-    verdicts.sort_by_key(|verdict| guests.iter().position(|(_, fetched)| fetched.release == verdict.kernel));
+    let mut run = run?.concat();
+    run.sort_by_key(|verdict| guests.iter().position(|(_, fetched)| fetched.release == verdict.kernel));
+    verdicts.extend(run);
     Ok(verdicts)
 }
 
@@ -119,6 +126,13 @@ pub fn run_command(
             Ok(1)
         }
     }
+}
+
+/// A kernel that cannot be had is a failure of its own, and does not keep the others from being tested.
+fn not_fetched(kernel: &Kernel, error: &anyhow::Error) -> Verdict {
+    eprintln!("error: {error:#}");
+    let ending = "failed (not fetched)".into();
+    Verdict { kernel: kernel.version.into(), passed: false, ending, took: Duration::ZERO }
 }
 
 fn verdict(kernel: &Fetched, ending: Ending, took: Duration) -> Verdict {

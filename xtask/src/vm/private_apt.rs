@@ -44,7 +44,7 @@ impl PrivateApt {
         let apt = Self { options: options.into_iter().flat_map(|option| ["-o".into(), option]).collect() };
         let mut update = apt.command("apt-get");
         output(update.args(["-q", "update", "--error-on=any"]), "updating the package list")
-            .map_err(|error| shorten(&error, suite))?;
+            .map_err(|error| shorten(&error, &format!("the package list of {suite}")))?;
         Ok(apt)
     }
 
