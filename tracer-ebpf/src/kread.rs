@@ -72,7 +72,7 @@ pub(crate) fn read_into<T: Plain>(address: Address, offset: u64, value: &mut T) 
 /// Zeroes a value in words: bpf-linker makes LLVM call `memset`, a loop over bytes, for any plain zeroing.
 #[inline(always)]
 pub(crate) fn zeroed<T: Plain>(value: &mut MaybeUninit<T>) -> &mut T {
-    const { assert!(size_of::<T>() % size_of::<u64>() == 0 && align_of::<T>() == align_of::<u64>()) };
+    const { assert!(size_of::<T>().is_multiple_of(size_of::<u64>()) && align_of::<T>() == align_of::<u64>()) };
     let words = value.as_mut_ptr().cast::<u64>();
     for word in 0..size_of::<T>() / size_of::<u64>() {
         // SAFETY: inside `value`, which is aligned as asserted; volatile, or LLVM would make it a `memset` again.

@@ -10,6 +10,12 @@
     feature(asm_experimental_arch),
     expect(unstable_features, reason = "inline assembly for BPF")
 )]
+#![allow(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the verifier wants one function a program, and registers are cut to what the kernel put into them"
+)]
 
 mod context;
 mod counter;

@@ -1,12 +1,16 @@
 //! The signals that end a run.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicI32, AtomicU64, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
+
+use tokio::signal::unix::{Signal, SignalKind};
 
 use super::Failure;
 use crate::kernel::clock::monotonic_now_ns;
@@ -20,7 +24,11 @@ const SAME: Duration = Duration::from_millis(100);
 /// Listens for requests to stop. The first asks; a second one ends the process at once with 128 + signal, whatever it is
 /// doing, blocked in writing output included. Nothing needs to be tidied up for that, as the kernel detaches and unloads
 /// everything with the process.
-pub(super) struct Stop(Arc<Asked>);
+pub(super) struct Stop {
+    asked: Arc<Asked>,
+    /// What wakes the event loop. Which signal it was, and from whom, only the handler sees.
+    wakers: Vec<Signal>,
+}
 
 /// A request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,20 +51,31 @@ impl Stop {
     /// From now on these signals do not end the process the first time. Those that are ignored (`nohup`, jobs in the
     /// background) stay ignored.
     pub(super) fn install() -> Result<Self, Failure> {
+        let failure = |source| Failure::System { what: "listen for signals", source };
         let asked = Arc::new(Asked::default());
+        let mut wakers = Vec::new();
         for signal in SIGNALS.into_iter().filter(|signal| !is_ignored(*signal)) {
             let asked = Arc::clone(&asked);
             let handler = move |info: &libc::siginfo_t| asked.take(signal, info.si_code == libc::SI_KERNEL);
             // SAFETY: the handler only reads a clock, uses atomics and calls `_exit`, all of which signal handlers may.
-            unsafe { signal_hook_registry::register_sigaction(signal, handler) }
-                .map_err(|source| Failure::System { what: "listen for signals", source })?;
+            unsafe { signal_hook_registry::register_sigaction(signal, handler) }.map_err(failure)?;
+            wakers.push(tokio::signal::unix::signal(SignalKind::from_raw(signal)).map_err(failure)?);
         }
-        Ok(Self(asked))
+        Ok(Self { asked, wakers })
+    }
+
+    /// Returns when a request comes.
+    pub(super) async fn comes(&mut self) {
+        poll_fn(|context| {
+            let came = self.wakers.iter_mut().any(|waker| waker.poll_recv(context).is_ready());
+            if came { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// The first request that came.
     pub(super) fn asked(&self) -> Option<Request> {
-        match self.0.signal.load(Ordering::Relaxed) {
+        match self.asked.signal.load(Ordering::Relaxed) {
             0 => None,
             signal => Some(Request { signal: signal.abs(), by_terminal: signal < 0 }),
         }

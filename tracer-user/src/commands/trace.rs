@@ -5,11 +5,11 @@ use std::{
     fs::File,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
-    thread::sleep,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::sleep;
 
 use super::{Failure, Outcome, recording::Recording, say, stop::Stop, traced::Traced};
 use crate::{
@@ -74,7 +74,7 @@ pub(super) fn trace(
     };
     let begun = Instant::now();
     let progress = progress_bar(args.quiet);
-    let mut collector = Collector::attach(&plan, &btf, &mut |done, all| {
+    let collector = Collector::attach(&plan, &btf, &mut |done, all| {
         progress.set_length(all as u64);
         progress.set_position(done as u64);
     })?;
@@ -89,13 +89,28 @@ pub(super) fn trace(
         recording.map(|path| Recording::create(path, &features.release, &coverage, offset)).transpose()?;
     let session = Session::new(coverage, output, args.count);
 
-    let stop = Stop::install()?;
+    // One thread is enough: draining never waits for anything but time, and it is what everything else waits for.
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Failure::System { what: "start the event loop", source })?
+        .block_on(run(args, collector, session, recording))
+}
+
+/// Starts tracing and the command, and waits for both to end.
+async fn run(
+    args: &TraceArgs,
+    mut collector: Collector,
+    session: Session,
+    recording: Option<Recording>,
+) -> Result<Outcome, Failure> {
+    let mut stop = Stop::install()?;
     let started_ns = collector.start()?;
     let mut command = Traced::start(&args.exec, session.data_is_stdout())?;
     // Whatever ends tracing, the command is waited for.
     let run = Run { collector, session, recording, started_ns };
-    let traced = run.run(args, &stop, &mut command);
-    let status = command.finish(&stop, args.quiet);
+    let traced = run.run(args, &mut stop, &mut command).await;
+    let status = command.finish(&mut stop, args.quiet).await;
     match (traced, status) {
         // Whoever read our output went away, which is no business of the command's.
         (Err(failure), Ok(Some(status))) if failure.is_broken_pipe() => Ok(Outcome::Command(status)),
@@ -116,7 +131,12 @@ struct Run {
 
 impl Run {
     /// Traces until something says stop, then sums up.
-    fn run(mut self, args: &TraceArgs, stop: &Stop, command: &mut Traced) -> Result<Trust, Failure> {
+    async fn run(
+        mut self,
+        args: &TraceArgs,
+        stop: &mut Stop,
+        command: &mut Traced,
+    ) -> Result<Trust, Failure> {
         if let Some(path) = &args.ready_file {
             File::create(path).map_err(|source| Failure::File {
                 what: "create",
@@ -148,14 +168,18 @@ impl Run {
             if left.is_some_and(|left| left.is_zero()) {
                 break;
             }
-            sleep(left.map_or(pause, |left| pause.min(left)));
+            tokio::select! {
+                () = stop.comes() => {}
+                () = command.ends() => {}
+                () = sleep(left.map_or(pause, |left| pause.min(left))) => {}
+            }
         }
         command.tell(stop);
-        self.end()
+        self.end().await
     }
 
     /// Lets packets on their way arrive, detaches, and sums up.
-    fn end(mut self) -> Result<Trust, Failure> {
+    async fn end(mut self) -> Result<Trust, Failure> {
         let stopped_ns = monotonic_now_ns();
         self.session.close(stopped_ns);
         if let Some(recording) = &mut self.recording {
@@ -164,7 +188,7 @@ impl Run {
         let grace = Instant::now();
         while !self.session.is_done() && self.session.unfinished() > 0 && grace.elapsed() < GRACE {
             self.pump()?;
-            sleep(BUSY_SLEEP);
+            sleep(BUSY_SLEEP).await;
         }
         self.collector.stop()?;
         while self.pump()? > 0 {}

@@ -4,15 +4,12 @@ use std::{
     ffi::OsString,
     io,
     os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
-    process::{Child, Command, ExitStatus, Stdio},
-    thread,
-    time::Duration,
+    process::{ExitStatus, Stdio},
 };
 
-use super::{Failure, say, stop::Stop};
+use tokio::process::{Child, Command};
 
-/// How often it is looked at after tracing has ended.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+use super::{Failure, say, stop::Stop};
 
 /// The command, if there is one.
 pub(super) struct Traced {
@@ -46,6 +43,14 @@ impl Traced {
         Ok(self.status.is_some())
     }
 
+    /// Returns when it has ended, or when that cannot be told; never, if there is none.
+    pub(super) async fn ends(&mut self) {
+        match &mut self.child {
+            Some(child) if self.status.is_none() => self.status = child.wait().await.ok(),
+            _ => std::future::pending().await,
+        }
+    }
+
     /// Hands it the signal that asked us to stop, once, unless the terminal has sent it to both.
     pub(super) fn tell(&mut self, stop: &Stop) {
         let Some(request) = stop.asked() else { return };
@@ -53,7 +58,7 @@ impl Traced {
             && self.status.is_none()
             && !request.by_terminal
             && !self.was_told
-            && let Ok(pid) = i32::try_from(child.id())
+            && let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok())
         {
             self.was_told = true;
             // SAFETY: no memory is involved; the process is our child and has not been waited for, so the number is its.
@@ -63,7 +68,7 @@ impl Traced {
 
     /// Waits until it ends by itself, or because somebody asked us and so it to stop. Returns its exit status as a shell
     /// would.
-    pub(super) fn finish(mut self, stop: &Stop, quiet: bool) -> Result<Option<u8>, Failure> {
+    pub(super) async fn finish(mut self, stop: &mut Stop, quiet: bool) -> Result<Option<u8>, Failure> {
         if self.child.is_none() {
             return Ok(None);
         }
@@ -72,8 +77,11 @@ impl Traced {
             say("pathtrace: tracing has ended, the command goes on\n");
         }
         while !self.has_ended().map_err(failure)? {
+            tokio::select! {
+                () = self.ends() => {}
+                () = stop.comes() => {}
+            }
             self.tell(stop);
-            thread::sleep(LOOK_EVERY);
         }
         let code = self
             .status
