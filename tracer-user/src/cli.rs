@@ -14,7 +14,7 @@ Examples:
   sudo pathtrace --port 8888                       each packet of port 8888, as it passes
   sudo pathtrace -P 6379 --summary --duration 10s  where the time goes, for ten seconds
   sudo pathtrace -P 8888 --format tree -c 5        five packets, one hop a line
-  sudo pathtrace -P 8888 --json -- curl -s http://127.0.0.1:8888/ | jq .total_ns
+  sudo pathtrace -P 8888 --json -- curl -s http://127.0.0.1:8888/ | jq '.total_ns // empty'
   sudo pathtrace record -P 8888 -w run.ptr -- ./load.sh; pathtrace report -r run.ptr
 
 Data goes to standard output, everything else to standard error. While data goes to standard output, a command's own
@@ -123,7 +123,7 @@ pub struct TraceArgs {
     /// End after N paths
     #[arg(short, long, value_name = "N", help_heading = "Bounds", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
-    /// End after this time: 500ms, 10s, 2m
+    /// End after this time: 500ms, 10s, 2m; a bare number is seconds
     #[arg(long, value_name = "TIME", help_heading = "Bounds", value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Trace while this command runs

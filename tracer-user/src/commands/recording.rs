@@ -29,7 +29,17 @@ impl Recording {
     ) -> Result<Self, Failure> {
         let failure = |source| failed(path, source);
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(path).map_err(failure)?;
+        options.write(true).mode(0o600);
+        let file = match options.clone().create_new(true).open(path) {
+            Ok(file) => {
+                give_to_sudo_user(&file);
+                file
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                options.truncate(true).open(path).map_err(failure)?
+            }
+            Err(error) => return Err(failure(error)),
+        };
         let header = Header {
             pathtrace: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: release.to_owned(),
@@ -57,6 +67,15 @@ impl Recording {
     /// Ends it: the file is whole.
     pub(super) fn finish(self, footer: &Footer) -> Result<(), Failure> {
         self.writer.finish(footer).map_err(|source| failed(&self.path, source))
+    }
+}
+
+/// Whoever recorded with sudo reads the recording without. Only a file that was made here: an older one has its owner.
+fn give_to_sudo_user(file: &File) {
+    let id = |name| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
+    if let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) {
+        // Best effort: without it the file is root's, as any that root makes.
+        let _ = std::os::unix::fs::fchown(file, Some(user), Some(group));
     }
 }
 

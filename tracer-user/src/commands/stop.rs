@@ -48,13 +48,17 @@ struct Asked {
 }
 
 impl Stop {
-    /// From now on these signals do not end the process the first time. Those that are ignored (`nohup`, jobs in the
-    /// background) stay ignored.
+    /// From now on these signals do not end the process the first time. SIGHUP stays ignored if it is (`nohup`); SIGINT
+    /// does not: shells start jobs in the background with it ignored, and `kill -INT` must still end them, as it ends
+    /// tcpdump.
     pub(super) fn install() -> Result<Self, Failure> {
         let failure = |source| Failure::System { what: "listen for signals", source };
         let asked = Arc::new(Asked::default());
         let mut wakers = Vec::new();
-        for signal in SIGNALS.into_iter().filter(|signal| !is_ignored(*signal)) {
+        for signal in SIGNALS {
+            if signal == libc::SIGHUP && is_ignored(signal) {
+                continue;
+            }
             let asked = Arc::clone(&asked);
             let handler = move |info: &libc::siginfo_t| asked.take(signal, info.si_code == libc::SI_KERNEL);
             // SAFETY: the handler only reads a clock, uses atomics and calls `_exit`, all of which signal handlers may.

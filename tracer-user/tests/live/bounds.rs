@@ -139,12 +139,12 @@ fn a_second_signal_ends_even_a_run_whose_reader_has_stopped() {
 }
 
 #[test]
-fn a_signal_that_is_ignored_stays_ignored() {
+fn a_hang_up_that_is_ignored_stays_ignored_and_an_interrupt_does_not() {
     for backend in backends() {
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
         let child = std::process::Command::new("sh")
-            .args(["-c", "trap '' INT; exec \"$0\" \"$@\""])
+            .args(["-c", "trap '' HUP INT; exec \"$0\" \"$@\""])
             .arg(pathtrace().get_program())
             .args(["--quiet", "--summary", "--backend", &backend, "--port", "8888", "--ready-file"])
             .arg(&ready)
@@ -152,10 +152,10 @@ fn a_signal_that_is_ignored_stays_ignored() {
             .spawn();
         let mut child = child.unwrap();
         wait_until("pathtrace is ready", || ready.exists());
-        kill(&child, libc::SIGINT);
+        kill(&child, libc::SIGHUP);
         thread::sleep(A_MOMENT);
         assert_eq!(child.try_wait().unwrap(), None);
-        kill(&child, libc::SIGTERM);
+        kill(&child, libc::SIGINT);
         assert_eq!(end(child).code(), Some(0));
     }
 }
