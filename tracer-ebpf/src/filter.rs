@@ -21,7 +21,7 @@ pub(crate) fn ports(source: u16, destination: u16) -> bool {
     matches
 }
 
-/// Whether traffic without ports (UNIX sockets, ICMP, later fragments) is wanted.
+/// Whether traffic without ports (UNIX sockets) is wanted.
 #[inline(always)]
 pub(crate) fn portless() -> bool {
     PORTS.load()[0] == 0
