@@ -1,18 +1,19 @@
 //! A small reader of BTF, the kernel's own description of its types.
 //!
-//! It answers two questions: at which byte of a struct a member lies, and which arguments a function or a tracepoint
-//! takes. The type section is walked once to build an index (4 bytes a type, 8 bytes a name that can be asked for);
+//! It answers three questions: at which byte of a struct a member lies, which arguments a function or a tracepoint
+//! takes, and what the values of an enumeration are called. The type section is walked once to build an index (4 bytes a type, 8 bytes a name that can be asked for);
 //! types themselves are read in place. Any input is safe: what does not add up is a [`BtfError`], and each search is
 //! bounded in depth and in work.
 //!
 //! The format: <https://docs.kernel.org/bpf/btf.html>, `include/uapi/linux/btf.h`.
 
+mod enums;
 mod error;
 mod functions;
 mod members;
 mod parse;
 #[cfg(test)]
-mod tests;
+pub(in crate::kernel) mod tests;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -36,7 +37,8 @@ pub struct Btf {
     types: Vec<u32>,
     /// Start and end of the string section in `data`.
     strings: (usize, usize),
-    /// Hash of the name and identifier of each complete struct and union, function and `btf_trace_*` typedef, sorted.
+    /// Hash of the name and identifier of each complete struct, union and enumeration, function and `btf_trace_*` typedef,
+    /// sorted.
     names: Vec<(u32, u32)>,
 }
 

@@ -35,6 +35,11 @@ impl Kind {
     pub(super) const TYPE_TAG: Self = Self(18);
     pub(super) const ENUM64: Self = Self(19);
 
+    /// Whether any type of this kind is asked for by its name.
+    fn has_names_of_interest(self) -> bool {
+        matches!(self, Self::STRUCT | Self::UNION | Self::ENUM | Self::ENUM64 | Self::FUNC | Self::TYPEDEF)
+    }
+
     pub(super) fn is_modifier(self) -> bool {
         matches!(self, Self::TYPEDEF | Self::VOLATILE | Self::CONST | Self::RESTRICT | Self::TYPE_TAG)
     }
@@ -68,13 +73,13 @@ const SIZES: [(u8, u8); 19] = [
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Type {
     pub(super) kind: Kind,
-    /// Whether the members of a struct carry the size of a bit field.
+    /// Whether the members of a struct carry the size of a bit field, or the values of an enumeration are signed.
     pub(super) kind_flag: bool,
-    /// Number of members or parameters.
+    /// Number of members, values or parameters.
     pub(super) vlen: u32,
     pub(super) name: u32,
     pub(super) size_or_id: u32,
-    /// Where in the data its members or parameters start.
+    /// Where in the data its members, values or parameters start.
     pub(super) body: usize,
 }
 
@@ -100,6 +105,8 @@ impl Type {
     fn is_indexed(self, name: &[u8]) -> bool {
         match self.kind {
             Kind::STRUCT | Kind::UNION => self.size_or_id > 0 && !name.is_empty(),
+            // Without values it is a forward declaration.
+            Kind::ENUM | Kind::ENUM64 => self.vlen > 0 && !name.is_empty(),
             Kind::FUNC => true,
             Kind::TYPEDEF => name.starts_with(TRACE_PREFIX.as_bytes()),
             _ => false,
@@ -179,7 +186,7 @@ impl Btf {
                 return Err(too_big);
             };
             types.push(offset);
-            if matches!(found.kind, Kind::STRUCT | Kind::UNION | Kind::FUNC | Kind::TYPEDEF) {
+            if found.kind.has_names_of_interest() {
                 let name = name_at(&data, sections.strings, found.name);
                 if found.is_indexed(name) {
                     names.push((hash(name), short_id));

@@ -1,4 +1,4 @@
-mod builder;
+pub(in crate::kernel) mod builder;
 mod hostile;
 mod running;
 
@@ -37,6 +37,7 @@ fn sample() -> Btf {
     assert_eq!((constant + 1, constant + 2), (packet, typedef));
     b.structure("empty", 0, false, &[]);
     functions(&mut b, packet, int);
+    enumerations(&mut b);
     Btf::from_bytes(b.build()).unwrap()
 }
 
@@ -57,6 +58,15 @@ fn functions(b: &mut Builder, packet: u32, int: u32) {
     let pointer = b.pointer(no_context);
     b.modifier(Kind::TYPEDEF, "btf_trace_odd", pointer);
     b.modifier(Kind::TYPEDEF, "btf_trace_no_pointer", int);
+}
+
+fn enumerations(b: &mut Builder) {
+    b.enumeration("colour", false, &[]);
+    b.enumeration("colour", false, &[("RED", 7), ("GREEN", 7), ("LAST", u32::MAX)]);
+    b.enumeration("balance", true, &[("DEBT", u32::MAX), ("CREDIT", 1)]);
+    b.wide_enumeration("size", false, &[("SMALL", 1 << 32 | 5), ("HUGE", u64::MAX)]);
+    b.wide_enumeration("offset", true, &[("BACK", u64::MAX)]);
+    b.enumeration("nameless_value", false, &[("A", 1), ("", 2)]);
 }
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, BtfError>) -> String {
@@ -123,6 +133,24 @@ fn the_context_of_a_tracepoint_is_no_argument() {
     assert_eq!(btf.tracepoint_args("odd"), None);
     assert_eq!(btf.tracepoint_args("no_pointer"), None);
     assert_eq!(btf.tracepoint_args("absent"), None);
+}
+
+#[test]
+fn enumerations_of_every_width_and_sign_are_read() {
+    let btf = sample();
+    let values = |name| btf.enum_values(name);
+    assert_eq!(values("colour").unwrap(), [(7, "RED"), (7, "GREEN"), (u32::MAX.into(), "LAST")]);
+    assert_eq!(values("balance").unwrap(), [(-1, "DEBT"), (1, "CREDIT")]);
+    assert_eq!(values("size").unwrap(), [(0x1_0000_0005, "SMALL"), (u64::MAX.into(), "HUGE")]);
+    assert_eq!(values("offset").unwrap(), [(-1, "BACK")]);
+}
+
+#[test]
+fn what_is_no_enumeration_has_no_values() {
+    let btf = sample();
+    for name in ["absent", "", "packet", "consume", "nameless_value"] {
+        assert_eq!(btf.enum_values(name), None, "{name}");
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::kernel::btf::parse::Kind;
 pub(super) struct Member(pub(super) &'static str, pub(super) u32, pub(super) u32);
 
 #[derive(Default)]
-pub(super) struct Builder {
+pub(in crate::kernel) struct Builder {
     types: Vec<u8>,
     strings: Vec<u8>,
     count: u32,
@@ -63,7 +63,25 @@ impl Builder {
         self.raw(name, info(Kind::FUNC, 0), prototype, &[])
     }
 
-    pub(super) fn build(&self) -> Vec<u8> {
+    pub(in crate::kernel) fn enumeration(
+        &mut self,
+        name: &str,
+        is_signed: bool,
+        values: &[(&str, u32)],
+    ) -> u32 {
+        let body: Vec<_> = values.iter().flat_map(|(name, value)| [self.string(name), *value]).collect();
+        self.raw(name, info(Kind::ENUM, values.len()) | u32::from(is_signed) << 31, 4, &body)
+    }
+
+    pub(super) fn wide_enumeration(&mut self, name: &str, is_signed: bool, values: &[(&str, u64)]) -> u32 {
+        let body: Vec<_> = values
+            .iter()
+            .flat_map(|(name, value)| [self.string(name), (value & 0xffff_ffff) as u32, (value >> 32) as u32])
+            .collect();
+        self.raw(name, info(Kind::ENUM64, values.len()) | u32::from(is_signed) << 31, 8, &body)
+    }
+
+    pub(in crate::kernel) fn build(&self) -> Vec<u8> {
         self.assemble(None)
     }
 

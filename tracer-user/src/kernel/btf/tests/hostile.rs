@@ -15,6 +15,9 @@ fn ask(data: Vec<u8>) {
     let _ = btf.offsets();
     let _ = btf.function_args("consume");
     let _ = btf.tracepoint_args("packet_seen");
+    for name in ["colour", "size", "packet"] {
+        let _ = btf.enum_values(name);
+    }
 }
 
 fn valid() -> Vec<u8> {
@@ -41,7 +44,7 @@ proptest! {
         words in proptest::collection::vec((0u32..40, 0u32..24, 0u32..6, 0u32..40), 1..60)
     ) {
         let mut builder = Builder::default();
-        let names = ["packet", "consume", "btf_trace_packet_seen", "head", "ports", ""];
+        let names = ["packet", "consume", "btf_trace_packet_seen", "head", "ports", "", "colour", "skb_drop_reason"];
         for (index, (_, kind, vlen, id)) in words.iter().enumerate() {
             let members: Vec<_> = words.iter().take(*vlen as usize).flat_map(|word| [0, word.0, word.2]).collect();
             builder.raw(names[index % names.len()], kind << 24 | vlen, *id, &members);
@@ -135,4 +138,15 @@ fn offsets_add_up_without_overflow() {
         Btf::from_bytes(b.build()).unwrap().field_offset("outer", "inner.x").unwrap(),
         (u32::MAX - 7) / 4
     );
+}
+
+#[test]
+fn an_enumeration_without_end_has_no_values() {
+    let mut b = Builder::default();
+    let values: Vec<_> = (0..=1 << 16).map(|value| ("A", value)).collect();
+    b.enumeration("long", false, &values);
+    b.enumeration("short", false, &values[1..]);
+    let btf = Btf::from_bytes(b.build()).unwrap();
+    assert_eq!(btf.enum_values("long"), None);
+    assert_eq!(btf.enum_values("short").map(|values| values.len()), Some(1 << 16));
 }
