@@ -2,5 +2,6 @@
 
 pub mod btf;
 pub mod clock;
+pub mod drop_reasons;
 pub mod features;
 pub mod symbols;

@@ -5,6 +5,7 @@ use std::io::Write;
 use proptest::prelude::*;
 
 use super::*;
+use crate::kernel::drop_reasons::DropReasons;
 
 /// Asks everything that can be asked.
 fn ask(data: Vec<u8>) {
@@ -18,6 +19,7 @@ fn ask(data: Vec<u8>) {
     for name in ["colour", "size", "packet"] {
         let _ = btf.enum_values(name);
     }
+    let _ = DropReasons::of(&btf);
 }
 
 fn valid() -> Vec<u8> {
