@@ -1,13 +1,19 @@
-//! Under which name the running kernel has a function.
+//! Under which name the running kernel has a function, and in which function an address lies.
 //!
 //! Compilers rename what they change: gcc appends `.isra.N` where it changed the arguments, `.constprop.N` to a copy
 //! for constant arguments, `.part.N` to the part of a function that was not inlined, `.cold` to its unlikely blocks;
 //! clang appends `.llvm.N` to what link-time optimisation made global, and changes nothing.
 
+mod functions;
+mod line;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+
+pub use functions::{Function, Functions, LazyFunctions};
+use line::Line;
 
 /// Where the kernel lists its symbols (`CONFIG_KALLSYMS`). Without privilege the addresses are zero; the names are not.
 pub const RUNNING_KERNEL: &str = "/proc/kallsyms";
@@ -117,13 +123,8 @@ struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     fn parse(line: &'a [u8]) -> Option<Self> {
-        let space = line.iter().position(|byte| *byte == b' ')?;
-        let [b' ', b't' | b'T' | b'w' | b'W', b' ', rest @ ..] = line.get(space..)? else { return None };
-        let end = rest.iter().position(|byte| matches!(byte, b'\t' | b'\n')).unwrap_or(rest.len());
-        let (name, tail) = rest.split_at_checked(end)?;
-        let base = name.split(|byte| *byte == b'.').next()?;
-        let module = tail.trim_ascii().strip_prefix(b"[").and_then(|tail| tail.strip_suffix(b"]"));
-        Some(Self { base, name, module })
+        let line = Line::parse(line).filter(Line::is_code)?;
+        Some(Self { base: line.base(), name: line.name, module: line.module })
     }
 
     /// How good it is, or `None` if its suffix makes it something else than the function.
