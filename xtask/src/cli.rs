@@ -24,8 +24,14 @@ pub enum Task {
     },
     /// Install what building and testing need, and compile the kernel programs
     Setup,
-    /// Run clippy on everything, the kernel programs included; a warning is an error
+    /// Run clippy on everything, the kernel programs included, and check docs/hops; a warning is an error
     Lint,
+    /// Make the pages in docs/hops anew from the probe table
+    Docs {
+        /// Boot the kernels in QEMU first and note which hops each has, and by which backend
+        #[arg(long)]
+        measure: bool,
+    },
     /// Run the tests: without root, live on this kernel, live on Debian's kernels in QEMU
     Test(TestArguments),
     /// Boot a kernel with pathtrace, the live tests and busybox, and run a shell command in it

@@ -6,6 +6,7 @@ pub mod apt;
 pub mod build;
 pub mod cli;
 pub mod demo;
+pub mod docs;
 pub mod lint;
 pub mod live;
 pub mod privilege;

@@ -7,7 +7,7 @@ use clap::Parser as _;
 use xtask::{
     build::{self, Linking},
     cli::{Arguments, Task, VmArguments},
-    demo, lint, live,
+    demo, docs, lint, live,
     process::step,
     test::{self, Selection},
     vm::{self, Readiness},
@@ -48,6 +48,10 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Lint => {
             lint::lint(&workspace)?;
+            true
+        }
+        Task::Docs { measure } => {
+            docs::docs(&workspace, measure)?;
             true
         }
         Task::Test(arguments) => {

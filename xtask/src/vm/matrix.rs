@@ -3,7 +3,7 @@
 use std::{
     fs,
     num::NonZero,
-    path::Path,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -126,6 +126,11 @@ pub fn run_command(
             Ok(1)
         }
     }
+}
+
+/// Where the files are that the last command on a kernel left in `/out`.
+pub fn came_back(workspace: &Workspace, kernel: &Kernel) -> PathBuf {
+    workspace.vm().join(kernel.version).join("out")
 }
 
 /// A kernel that cannot be had is a failure of its own, and does not keep the others from being tested.

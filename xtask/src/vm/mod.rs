@@ -20,5 +20,5 @@ mod sources;
 
 pub use guest::Contents;
 pub use kernels::{KERNELS, Kernel, by_versions};
-pub use matrix::{Verdict, run_command, run_live_tests};
+pub use matrix::{Verdict, came_back, run_command, run_live_tests};
 pub use prepare::{Readiness, prepare};

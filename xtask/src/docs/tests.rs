@@ -1,0 +1,104 @@
+//! A page of a hop that there is not, so that the real table can change without this test.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use tracer_common::probes::{Arg, Backend, Point, ProbePoint, Tracepoint};
+
+use super::{
+    index::index,
+    kernels::{Answer, Kernels},
+    page::page,
+    *,
+};
+
+const SKB: &[Arg] = &[Arg { name: "skb", index: 0 }, Arg { name: "cpu", index: 1 }];
+
+fn probes() -> [ProbePoint; 2] {
+    let like = |point: Point| *point.row();
+    let tracepoint = Ok(Tracepoint { full_name: "net:sorted", args: &SKB[..1] });
+    [
+        ProbePoint {
+            hop: "sort",
+            functions: &["__sort", "sort"],
+            args: SKB,
+            tracepoint,
+            about: "Sorts packets.",
+            ..like(Point::EnqueueToBacklog)
+        },
+        ProbePoint {
+            hop: "ship",
+            functions: &["ship"],
+            args: &SKB[..1],
+            tracepoint: Err("nothing lies there"),
+            about: "Ships packets.",
+            ..like(Point::TcpSendmsg)
+        },
+    ]
+}
+
+fn kernels() -> Kernels {
+    let mut kernels = Kernels::default();
+    let function = |name: &str| Answer::Function(name.into());
+    let refused = || Answer::Refused("no such function\nand a log".into());
+    let (old, new) = ("5.10.0-46-cloud-amd64", "6.12.117+deb12-cloud-amd64");
+    kernels.add(old, "sort", "fentry", refused());
+    kernels.add(old, "sort", "kprobe", function("sort"));
+    kernels.add(old, "sort", "tracepoint", Answer::Refused("none".into()));
+    kernels.add(old, "ship", "tracepoint", Answer::Refused("nothing lies there".into()));
+    kernels.add(new, "sort", "fentry", refused());
+    kernels.add(new, "sort", "fentry", function("__sort"));
+    kernels.add(new, "sort", "tracepoint", function("net:sorted"));
+    kernels.add(new, "ship", "kprobe", refused());
+    kernels
+}
+
+#[test]
+fn a_page_tells_all_about_a_hop() {
+    insta::assert_snapshot!(page(&probes(), 0, &kernels()));
+}
+
+#[test]
+fn a_page_tells_why_there_is_no_tracepoint() {
+    insta::assert_snapshot!(page(&probes(), 1, &kernels()));
+}
+
+#[test]
+fn the_index_has_all_hops_and_kernels() {
+    insta::assert_snapshot!(index(&probes(), &kernels()));
+}
+
+#[test]
+fn a_kernel_is_called_by_the_first_two_numbers_of_its_release() {
+    let mut kernels = kernels();
+    kernels.add("7.3", "sort", "fentry", Answer::Function("sort".into()));
+    let versions: Vec<_> = kernels.kernels.iter().map(kernels::Kernel::version).collect();
+    assert_eq!(versions, ["5.10", "6.12", "7.3"]);
+}
+
+#[test]
+fn answers_are_read_as_they_are_written() {
+    let file = std::env::temp_dir().join(format!("kernels-{}.json", std::process::id()));
+    kernels().write(&file).unwrap();
+    let read = Kernels::read(&file);
+    fs::remove_file(&file).unwrap();
+    assert_eq!(read.unwrap(), kernels());
+    let missing = format!("{:#}", Kernels::read(&file).unwrap_err());
+    assert!(missing.contains("`cargo xtask docs --measure` makes it"), "{missing}");
+}
+
+#[test]
+fn pages_that_differ_lack_or_are_too_many_are_old() {
+    let folder = std::env::temp_dir().join(format!("hops-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    for (name, text) in [("same.md", "1"), ("other.md", "1"), ("gone.md", "1"), ("kernels.json", "{}")] {
+        fs::write(folder.join(name), text).unwrap();
+    }
+    let page = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+    let found = old(&folder, &[page("same.md", "1"), page("other.md", "2"), page("new.md", "1")]);
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(found.unwrap(), ["other.md", "new.md", "gone.md"]);
+}
+
+#[test]
+fn every_backend_has_a_letter_and_a_column() {
+    assert_eq!(Backend::ALL.map(|backend| &backend.name()[..1]), ["f", "k", "t"]);
+}
