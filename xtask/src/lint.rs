@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: clippy on everything, the kernel programs included, which only compile for their own target.
+//! `cargo xtask lint`: clippy on everything, the kernel programs included, which only compile for their own target; and
+//! whether generated documentation is what it should be.
 
 use std::{path::Path, process::Command};
 
@@ -7,6 +8,7 @@ use anyhow::{Result, bail};
 use crate::{
     apt,
     build::{self, Linking, bpf_cargo, cargo_build},
+    docs,
     privilege::Privilege,
     process::{output, run, step},
     toolchain::{self, Compiler, DEBIAN_RUSTC, Toolchain},
@@ -15,8 +17,9 @@ use crate::{
 
 const DEBIAN_CLIPPY: &str = "/usr/bin/clippy-driver";
 
-/// Runs clippy; a warning is an error.
+/// Checks the documentation, then runs clippy; a warning is an error.
 pub fn lint(workspace: &Workspace) -> Result<()> {
+    docs::check(workspace)?;
     // The build script of tracer-user needs the kernel programs.
     build::setup(workspace)?;
     step("linting");
