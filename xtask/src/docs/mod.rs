@@ -37,12 +37,12 @@ pub fn docs(workspace: &Workspace, measure: bool) -> Result<()> {
     let pages = pages(&folder)?;
     for page in old(&folder, &pages)? {
         let file = folder.join(&page);
-        match pages.iter().find(|(name, _)| *name == page) {
-            Some((_, text)) => fs::write(&file, text),
-            None => fs::remove_file(&file),
-        }
-        .with_context(|| format!("cannot change {}", file.display()))?;
-        step(&format!("made docs/hops/{page} anew"));
+        let (done, result) = match pages.iter().find(|(name, _)| *name == page) {
+            Some((_, text)) => ("wrote", fs::write(&file, text)),
+            None => ("removed", fs::remove_file(&file)),
+        };
+        result.with_context(|| format!("cannot change {}", file.display()))?;
+        step(&format!("{done} docs/hops/{page}"));
     }
     Ok(())
 }
