@@ -2,9 +2,7 @@
 
 use std::fmt::Write as _;
 
-use tracer_common::probes::ProbePoint;
-
-use super::{GENERATED, kernels::Kernels, page, table::letters};
+use super::{GENERATED, kernels::Kernels, page, row::Row, table::letters};
 
 const FOREWORD: &str = "\
 # The hops
@@ -21,10 +19,10 @@ a little beside the function, or see less; the hop's page says which it is.
 ";
 
 /// The whole file.
-pub(super) fn index(probes: &[ProbePoint], kernels: &Kernels) -> String {
+pub(super) fn index(rows: &[Row], kernels: &Kernels) -> String {
     let mut text = format!("{GENERATED}{FOREWORD}\n| hop | sees | what happens there |\n|---|---|---|\n");
-    for probe in probes {
-        let _ = writeln!(text, "| {} | {} | {} |", link(probe), page::traffic(probe.traffic), probe.about);
+    for row in rows {
+        let _ = writeln!(text, "| {} | {} | {} |", link(row), row.traffic, row.about);
     }
     text.push_str(KERNELS);
     text.push_str("\n| hop |");
@@ -32,10 +30,10 @@ pub(super) fn index(probes: &[ProbePoint], kernels: &Kernels) -> String {
         let _ = write!(text, " {} |", kernel.version());
     }
     let _ = writeln!(text, "\n|---|{}", "---|".repeat(kernels.kernels.len()));
-    for probe in probes {
-        let _ = write!(text, "| {} |", link(probe));
+    for row in rows {
+        let _ = write!(text, "| {} |", link(row));
         for kernel in &kernels.kernels {
-            let _ = write!(text, " {} |", letters(probe, kernel));
+            let _ = write!(text, " {} |", letters(row, kernel));
         }
         text.push('\n');
     }
@@ -46,6 +44,6 @@ pub(super) fn index(probes: &[ProbePoint], kernels: &Kernels) -> String {
     text
 }
 
-fn link(probe: &ProbePoint) -> String {
-    format!("[{}]({})", probe.hop, page::file(probe.hop))
+fn link(row: &Row) -> String {
+    format!("[{}]({})", row.hop, page::file(row.hop))
 }

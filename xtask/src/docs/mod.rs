@@ -8,6 +8,7 @@ mod kernels;
 mod measure;
 mod page;
 mod recording;
+mod row;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use tracer_common::probes::PROBES;
 
-use self::kernels::Kernels;
+use self::{kernels::Kernels, row::Row};
 use crate::{process::step, workspace::Workspace};
 
 /// The first line of each page, which tells whoever opens it to edit.
@@ -60,9 +61,10 @@ pub fn check(workspace: &Workspace) -> Result<()> {
 /// Names and contents of all pages.
 fn pages(folder: &Path) -> Result<Vec<(String, String)>> {
     let kernels = Kernels::read(&kernels_file(folder))?;
-    let mut pages = vec![("README.md".into(), index::index(PROBES, &kernels))];
-    for (place, probe) in PROBES.iter().enumerate() {
-        pages.push((page::file(probe.hop), page::page(PROBES, place, &kernels)));
+    let rows: Vec<Row> = PROBES.iter().map(Row::of).collect();
+    let mut pages = vec![("README.md".into(), index::index(&rows, &kernels))];
+    for (place, row) in rows.iter().enumerate() {
+        pages.push((page::file(row.hop), page::page(&rows, place, &kernels)));
     }
     Ok(pages)
 }

@@ -2,9 +2,20 @@
 
 use std::fmt::Write as _;
 
-use tracer_common::probes::{Arg, Point, ProbePoint, Traffic};
+use tracer_common::probes::{Arg, Point};
 
-use super::{GENERATED, kernels::Kernels, table::table};
+use super::{
+    GENERATED,
+    kernels::Kernels,
+    row::{Row, Way},
+    table::table,
+};
+
+/// Points that tell something about a path and are no hop of it.
+const NO_HOP: &[(Point, &str)] = &[(
+    Point::TcpSendmsg,
+    "It is no hop of a path: it names the process that sends, `client(812) → …`, in JSON `sender`.",
+)];
 
 /// The file of a hop's page.
 pub(super) fn file(hop: &str) -> String {
@@ -12,36 +23,23 @@ pub(super) fn file(hop: &str) -> String {
 }
 
 /// The page of the hop in that place of the table.
-pub(super) fn page(probes: &[ProbePoint], place: usize, kernels: &Kernels) -> String {
-    let probe = &probes[place];
-    let mut text = format!("{GENERATED}# {}\n\n{}\n\n", probe.hop, probe.about);
-    let _ = writeln!(text, "It sees {}. {}\n", traffic(probe.traffic), neighbours(probes, place));
-    let _ = writeln!(text, "## In the kernel\n\n{}{}", functions(probe), tracepoint(probe));
-    let _ = writeln!(text, "## In the output\n\n{}", output(probe));
-    let _ = write!(
-        text,
-        "## On which kernels\n\nWhat it was attached to on Debian's kernels:\n\n{}",
-        table(probe, kernels)
-    );
+pub(super) fn page(rows: &[Row], place: usize, kernels: &Kernels) -> String {
+    let row = &rows[place];
+    let mut text = format!("{GENERATED}# {}\n\n{}\n\n", row.hop, row.about);
+    let _ = writeln!(text, "It sees {}. {}\n", row.traffic, neighbours(rows, place));
+    let _ = writeln!(text, "## In the kernel\n\n{}", in_the_kernel(row));
+    let _ = writeln!(text, "## In the output\n\n{}", output(row));
+    let _ = writeln!(text, "## On which kernels\n\nWhat it was attached to on Debian's kernels:\n");
+    text.push_str(&table(row, kernels));
     text
 }
 
-/// What a point sees, within a sentence.
-pub(super) fn traffic(traffic: Traffic) -> &'static str {
-    match traffic {
-        Traffic::Ip => "IP packets",
-        Traffic::Tcp => "TCP sockets",
-        Traffic::Unix => "UNIX sockets",
-        Traffic::Any => "sockets of every kind",
-    }
-}
-
 /// Where it stands in the table.
-fn neighbours(probes: &[ProbePoint], place: usize) -> String {
-    let link = |probe: &ProbePoint| format!("[{}]({})", probe.hop, file(probe.hop));
-    let before = place.checked_sub(1).and_then(|place| probes.get(place)).map(link);
-    let after = probes.get(place + 1).map(link);
-    let place = format!("In [the table](README.md) it is {} of {}", place + 1, probes.len());
+fn neighbours(rows: &[Row], place: usize) -> String {
+    let link = |row: &Row| format!("[{}]({})", row.hop, file(row.hop));
+    let before = place.checked_sub(1).and_then(|place| rows.get(place)).map(link);
+    let after = rows.get(place + 1).map(link);
+    let place = format!("In [the table](README.md) it is {} of {}", place + 1, rows.len());
     match (before, after) {
         (Some(before), Some(after)) => format!("{place}, between {before} and {after}."),
         (Some(before), None) => format!("{place}, after {before}."),
@@ -50,24 +48,28 @@ fn neighbours(probes: &[ProbePoint], place: usize) -> String {
     }
 }
 
-fn functions(probe: &ProbePoint) -> String {
-    let names: Vec<_> = probe.functions.iter().map(|name| format!("`{name}`")).collect();
-    let names = names.join("; where a kernel lacks that, ");
-    format!("- Function, probed at its entry by fentry or kprobe: {names}. {}\n", args(probe.args))
+fn in_the_kernel(row: &Row) -> String {
+    let stands_in = match row.functions {
+        Way::At { .. } => "Tracepoint, where functions cannot be probed",
+        Way::Nowhere(_) => "Tracepoint",
+    };
+    way("Function, probed at its entry by fentry or kprobe", &row.functions)
+        + &way(stands_in, &row.tracepoint)
 }
 
-fn tracepoint(probe: &ProbePoint) -> String {
-    match &probe.tracepoint {
-        Ok(tracepoint) => {
-            let (name, args) = (tracepoint.full_name, args(tracepoint.args));
-            format!("- Tracepoint, where functions cannot be probed: `{name}`. {args}\n")
+/// An item of the list. Where there is nothing, how it would be probed does not matter.
+fn way(what: &str, way: &Way) -> String {
+    match way {
+        Way::At { names, args } => {
+            let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+            format!("- {what}: {}. {}\n", names.join("; where a kernel lacks that, "), read(args))
         }
-        Err(why) => format!("- Tracepoint: none; {why}.\n"),
+        Way::Nowhere(why) => format!("- {}: none; {why}.\n", what.split(',').next().unwrap_or(what)),
     }
 }
 
 /// What is read, as a sentence.
-fn args(args: &[Arg]) -> String {
+fn read(args: &[Arg]) -> String {
     let one = |arg: &Arg| match arg.expected_struct() {
         Some(kind) => format!("{} (`{}`, a `struct {kind} *`)", arg.index, arg.name),
         None => format!("{} (`{}`)", arg.index, arg.name),
@@ -81,11 +83,30 @@ fn args(args: &[Arg]) -> String {
     }
 }
 
-/// Points that tell something about a path and are no hop of it.
-const NO_HOP: &[(Point, &str)] = &[(
-    Point::TcpSendmsg,
-    "It is no hop of a path: it names the process that sends, `client(812) → …`, in JSON `sender`.",
-)];
+/// What a reader sees of it.
+fn output(row: &Row) -> String {
+    if let Some((_, instead)) = NO_HOP.iter().find(|(point, _)| *point == row.point) {
+        return format!("{instead}\n");
+    }
+    let hop = row.hop;
+    let (backend, function) = row.best();
+    let backend = backend.name();
+    let mut text = format!(
+        "- In a line, `{hop}`; the number before it is the time since the hop before, in µs.\n\
+         - With `--format tree`, a line of its own, with `{backend}:{function}` or whatever else it is attached to.\n"
+    );
+    let beside = beside(row.point);
+    if let Some((sentence, _)) = beside {
+        let _ = writeln!(text, "- {sentence}");
+    }
+    let json = beside.map_or("", |(_, json)| json);
+    let _ = writeln!(
+        text,
+        "- With `--json`, an element of `hops`:\n\n```json\n\
+         {{\"hop\":\"{hop}\",\"function\":\"{function}\",\"backend\":\"{backend}\",\"cpu\":0,\"ns\":1250{json}}}\n```"
+    );
+    text
+}
 
 /// What a hop says beside where and when it was, as a sentence and in JSON: see `tracer-user/src/export/extra.rs`.
 fn beside(point: Point) -> Option<(&'static str, &'static str)> {
@@ -106,28 +127,4 @@ fn beside(point: Point) -> Option<(&'static str, &'static str)> {
         }
         _ => return None,
     })
-}
-
-/// What a reader sees of it.
-fn output(probe: &ProbePoint) -> String {
-    if let Some((_, instead)) = NO_HOP.iter().find(|(point, _)| *point == probe.point) {
-        return format!("{instead}\n");
-    }
-    let hop = probe.hop;
-    let function = probe.functions.first().copied().unwrap_or(hop);
-    let mut text = format!(
-        "- In a line, `{hop}`; the number before it is the time since the hop before, in µs.\n\
-         - With `--format tree`, a line of its own, with `fentry:{function}` or whatever else it is attached to.\n"
-    );
-    let beside = beside(probe.point);
-    if let Some((sentence, _)) = beside {
-        let _ = writeln!(text, "- {sentence}");
-    }
-    let json = beside.map_or("", |(_, json)| json);
-    let _ = writeln!(
-        text,
-        "- With `--json`, an element of `hops`:\n\n```json\n\
-         {{\"hop\":\"{hop}\",\"function\":\"{function}\",\"backend\":\"fentry\",\"cpu\":0,\"ns\":1250{json}}}\n```"
-    );
-    text
 }

@@ -1,38 +1,38 @@
 //! A page of a hop that there is not, so that the real table can change without this test.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use tracer_common::probes::{Arg, Backend, Point, ProbePoint, Tracepoint};
+use tracer_common::probes::{Arg, Backend, Point};
 
 use super::{
     index::index,
     kernels::{Answer, Kernels},
     page::page,
+    row::{Row, Way},
     *,
 };
 
-const SKB: &[Arg] = &[Arg { name: "skb", index: 0 }, Arg { name: "cpu", index: 1 }];
+const ARGS: &[Arg] = &[Arg { name: "skb", index: 0 }, Arg { name: "cpu", index: 1 }];
 
-fn probes() -> [ProbePoint; 2] {
-    let like = |point: Point| *point.row();
-    let tracepoint = Ok(Tracepoint { full_name: "net:sorted", args: &SKB[..1] });
-    [
-        ProbePoint {
-            hop: "sort",
-            functions: &["__sort", "sort"],
-            args: SKB,
-            tracepoint,
-            about: "Sorts packets.",
-            ..like(Point::EnqueueToBacklog)
-        },
-        ProbePoint {
-            hop: "ship",
-            functions: &["ship"],
-            args: &SKB[..1],
-            tracepoint: Err("nothing lies there"),
-            about: "Ships packets.",
-            ..like(Point::TcpSendmsg)
-        },
-    ]
+fn rows() -> [Row; 3] {
+    let row = Row {
+        point: Point::EnqueueToBacklog,
+        hop: "sort",
+        traffic: "letters",
+        about: "Sorts packets.",
+        functions: Way::At { names: vec!["__sort", "sort"], args: ARGS },
+        tracepoint: Way::At { names: vec!["net:sorted"], args: &ARGS[..1] },
+    };
+    let ship = Row {
+        point: Point::IpQueueXmit,
+        hop: "ship",
+        about: "Ships packets.",
+        functions: Way::At { names: vec!["ship"], args: &ARGS[..1] },
+        tracepoint: Way::Nowhere("nothing lies there"),
+        ..row.clone()
+    };
+    let functions = Way::Nowhere("each postman has a function of his own");
+    let hand_over = Row { hop: "hand_over", about: "Hands packets over.", functions, ..row.clone() };
+    [row, ship, hand_over]
 }
 
 fn kernels() -> Kernels {
@@ -48,22 +48,39 @@ fn kernels() -> Kernels {
     kernels.add(new, "sort", "fentry", function("__sort"));
     kernels.add(new, "sort", "tracepoint", function("net:sorted"));
     kernels.add(new, "ship", "kprobe", refused());
+    kernels.add(new, "hand_over", "tracepoint", function("net:sorted"));
     kernels
 }
 
 #[test]
 fn a_page_tells_all_about_a_hop() {
-    insta::assert_snapshot!(page(&probes(), 0, &kernels()));
+    insta::assert_snapshot!(page(&rows(), 0, &kernels()));
 }
 
 #[test]
 fn a_page_tells_why_there_is_no_tracepoint() {
-    insta::assert_snapshot!(page(&probes(), 1, &kernels()));
+    insta::assert_snapshot!(page(&rows(), 1, &kernels()));
+}
+
+#[test]
+fn a_page_tells_why_there_is_no_function() {
+    insta::assert_snapshot!(page(&rows(), 2, &kernels()));
 }
 
 #[test]
 fn the_index_has_all_hops_and_kernels() {
-    insta::assert_snapshot!(index(&probes(), &kernels()));
+    insta::assert_snapshot!(index(&rows(), &kernels()));
+}
+
+#[test]
+fn every_row_of_the_table_has_something_to_attach_to() {
+    for row in PROBES.iter().map(Row::of) {
+        assert!(
+            Backend::ALL.iter().any(|backend| matches!(row.way(*backend), Way::At { .. })),
+            "{}",
+            row.hop
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,67 @@
+//! A row of the probe table, as the pages need it: the one place here that knows the table's types.
+
+use tracer_common::probes::{Arg, Backend, Point, ProbePoint, Traffic};
+
+/// A row.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) point: Point,
+    pub(super) hop: &'static str,
+    /// What it sees, within a sentence.
+    pub(super) traffic: &'static str,
+    pub(super) about: &'static str,
+    pub(super) functions: Way,
+    pub(super) tracepoint: Way,
+}
+
+/// What a row has for a kind of probe.
+#[derive(Debug, Clone)]
+pub(super) enum Way {
+    /// Where a program is attached, best first, and what it reads there.
+    At { names: Vec<&'static str>, args: &'static [Arg] },
+    /// Nothing, and why.
+    Nowhere(&'static str),
+}
+
+impl Row {
+    pub(super) fn of(probe: &ProbePoint) -> Self {
+        let tracepoint = match probe.tracepoint {
+            Ok(tracepoint) => Way::At { names: vec![tracepoint.full_name], args: tracepoint.args },
+            Err(why) => Way::Nowhere(why),
+        };
+        Self {
+            point: probe.point,
+            hop: probe.hop,
+            traffic: traffic(probe.traffic),
+            about: probe.about,
+            functions: Way::At { names: probe.functions.to_vec(), args: probe.args },
+            tracepoint,
+        }
+    }
+
+    /// What it has for a backend.
+    pub(super) fn way(&self, backend: Backend) -> &Way {
+        match backend {
+            Backend::Fentry | Backend::Kprobe => &self.functions,
+            Backend::Tracepoint => &self.tracepoint,
+        }
+    }
+
+    /// The cheapest backend that it has something for, and the name of that.
+    pub(super) fn best(&self) -> (Backend, &'static str) {
+        let found = Backend::ALL.into_iter().find_map(|backend| match self.way(backend) {
+            Way::At { names, .. } => names.first().map(|name| (backend, *name)),
+            Way::Nowhere(_) => None,
+        });
+        found.unwrap_or((Backend::Tracepoint, self.hop))
+    }
+}
+
+fn traffic(traffic: Traffic) -> &'static str {
+    match traffic {
+        Traffic::Ip => "IP packets",
+        Traffic::Tcp => "TCP sockets",
+        Traffic::Unix => "UNIX sockets",
+        Traffic::Any => "sockets of every kind",
+    }
+}
