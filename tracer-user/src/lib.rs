@@ -16,3 +16,4 @@ pub mod model;
 pub mod render;
 pub mod session;
 pub mod store;
+pub mod workload;
