@@ -9,6 +9,7 @@ pub mod collect;
 pub mod commands;
 pub mod correlate;
 pub mod decode;
+pub mod diagnosis;
 pub mod export;
 pub mod filter;
 pub mod kernel;
