@@ -169,10 +169,27 @@ impl Trial {
 impl SelfTest {
     /// Why none of these exchanges took place; `None` if one did.
     fn why_none_of(&self, wanted: &[Exchange]) -> Option<String> {
-        let mut reasons = Vec::new();
-        for (exchange, result) in self.exchanges.iter().filter(|(exchange, _)| wanted.contains(exchange)) {
-            reasons.push(format!("{exchange}: {}", result.as_ref().err()?));
+        let is_wanted = |exchange| wanted.contains(&exchange);
+        if self.exchanges.iter().any(|(exchange, result)| is_wanted(*exchange) && result.is_ok()) {
+            return None;
         }
-        Some(reasons.join("; "))
+        Some(self.failures(|exchange, _| is_wanted(exchange)).join("; "))
+    }
+
+    /// The exchanges among `wanted` that did not take place, those with the same reason together.
+    pub fn failures(&self, wanted: impl Fn(Exchange, &ExchangeError) -> bool) -> Vec<String> {
+        let mut reasons: Vec<(String, Vec<String>)> = Vec::new();
+        for (exchange, result) in &self.exchanges {
+            let Err(error) = result else { continue };
+            if !wanted(*exchange, error) {
+                continue;
+            }
+            let error = error.to_string();
+            match reasons.iter_mut().find(|(reason, _)| *reason == error) {
+                Some((_, which)) => which.push(exchange.to_string()),
+                None => reasons.push((error, vec![exchange.to_string()])),
+            }
+        }
+        reasons.into_iter().map(|(reason, which)| format!("{}: {reason}", which.join(", "))).collect()
     }
 }

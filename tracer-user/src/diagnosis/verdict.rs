@@ -57,8 +57,11 @@ fn of_trial(trial: &Trial, problems: &mut Vec<Problem>) {
     if attached == 0 {
         problems.push(Problem::new(
             "no probe point could be attached, so there is nothing to see",
-            "the reasons stand at the table; a kernel with BTF tracepoints, CONFIG_KPROBES=y or BPF trampolines \
-             (CONFIG_FUNCTION_TRACER=y) is needed",
+            if trial.alone.len() == 1 {
+                "the reasons stand below the table; with --backend auto others are tried"
+            } else {
+                "the reasons stand below the table"
+            },
         ));
         return;
     }
@@ -70,7 +73,7 @@ fn of_trial(trial: &Trial, problems: &mut Vec<Problem>) {
     if !absent.is_empty() {
         problems.push(Problem::new(
             format!("without {} paths say little", names(&absent)),
-            "use --backend auto; where it is used, the reasons stand at the table",
+            "the reasons stand below the table; with --backend auto all backends are tried",
         ));
     }
     let silent = points(&|point| trial.outcome(point) == Outcome::Silent);
@@ -81,14 +84,15 @@ fn of_trial(trial: &Trial, problems: &mut Vec<Problem>) {
         });
         problems.push(of_silence(&attached.collect::<Vec<_>>().join(", "), &trial.self_test));
     }
-    for (exchange, result) in &trial.self_test.exchanges {
-        match result {
-            Ok(()) | Err(ExchangeError::Unavailable(_)) => {}
-            Err(error @ (ExchangeError::Failed(_) | ExchangeError::TimeUp)) => problems.push(Problem::new(
-                format!("self-test, {exchange}: {error}"),
-                "if a firewall drops traffic of the loopback device, allow it for the test",
-            )),
-        }
+    let is_failure = |_, error: &ExchangeError| match error {
+        ExchangeError::Failed(_) | ExchangeError::TimeUp => true,
+        ExchangeError::Unavailable(_) => false,
+    };
+    for failure in trial.self_test.failures(is_failure) {
+        problems.push(Problem::new(
+            format!("self-test, {failure}"),
+            "see that the loopback device is up (ip link set lo up) and that no firewall drops what passes it",
+        ));
     }
 }
 

@@ -126,17 +126,8 @@ impl fmt::Display for Accounts<'_> {
         let SelfTest { exchanges, losses, .. } = self.0;
         let done = exchanges.iter().filter(|(_, result)| result.is_ok()).count();
         write!(f, "{done} of {} exchanges done, {} records lost", exchanges.len(), losses.lost())?;
-        // Where IPv6 is off, three exchanges say the same.
-        let mut unavailable: Vec<(String, Vec<String>)> = Vec::new();
-        for (exchange, result) in exchanges {
-            let Err(error @ ExchangeError::Unavailable(_)) = result else { continue };
-            let error = error.to_string();
-            match unavailable.iter_mut().find(|(known, _)| *known == error) {
-                Some((_, which)) => which.push(exchange.to_string()),
-                None => unavailable.push((error, vec![exchange.to_string()])),
-            }
-        }
-        unavailable.iter().try_for_each(|(error, which)| write!(f, "; {}: {error}", which.join(", ")))
+        let is_unavailable = |_, error: &ExchangeError| matches!(error, ExchangeError::Unavailable(_));
+        self.0.failures(is_unavailable).iter().try_for_each(|failure| write!(f, "; {failure}"))
     }
 }
 
