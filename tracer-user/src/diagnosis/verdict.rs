@@ -91,7 +91,7 @@ fn of_trial(trial: &Trial, problems: &mut Vec<Problem>) {
     for failure in trial.self_test.failures(is_failure) {
         problems.push(Problem::new(
             format!("self-test, {failure}"),
-            "see that the loopback device is up (ip link set lo up) and that no firewall drops what passes it",
+            "see that the loopback device is up (ip link set lo up), and that no firewall or security module is in the way",
         ));
     }
 }

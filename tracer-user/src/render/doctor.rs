@@ -185,7 +185,7 @@ fn row(trial: &Trial, point: Point, notes: &mut Notes) -> Vec<Cell> {
         None => Cell::new("none").fg(Color::DarkYellow),
     });
     cells.push(match trial.outcome(point) {
-        Outcome::Fired(hops) => Cell::new(format_args!("fired {hops} times")),
+        Outcome::Fired(hops) => Cell::new(format_args!("fired {hops}×")),
         Outcome::Silent => Cell::new("SILENT").fg(Color::DarkRed),
         Outcome::NotExercised(why) => Cell::new(format_args!("not exercised {}", notes.mark(&why))),
         Outcome::NotAttached => Cell::new("-"),
