@@ -15,6 +15,7 @@ Examples:
   sudo pathtrace -P 6379 --summary --duration 10s  where the time goes, for ten seconds
   sudo pathtrace -P 8888 --format tree -c 5        five packets, one hop a line
   sudo pathtrace -P 8888 --json -- curl -s http://127.0.0.1:8888/ | jq '.total_ns // empty'
+  sudo pathtrace doctor                            what this kernel allows, and what to do about the rest
   sudo pathtrace record -P 8888 -w run.ptr -- ./load.sh; pathtrace report -r run.ptr
 
 Data goes to standard output, everything else to standard error. While data goes to standard output, a command's own
@@ -65,6 +66,8 @@ pub enum Command {
     Record(RecordArgs),
     /// Show a recorded trace (needs no privilege)
     Report(ReportArgs),
+    /// Say what this kernel allows: try every probe point with each backend, and send packets past those that attach
+    Doctor(DoctorArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -111,6 +114,26 @@ pub struct ReportArgs {
     /// What to show.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 every attached probe point works, and the important ones are attached; 1 not so: the last lines say why \
+and what to do; 2 an error.")]
+pub struct DoctorArgs {
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+    /// Try only this backend
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub backend: BackendChoice,
+    /// Kernel types from this file instead of /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+    /// Say more; twice: the debug log, that of the kernel programs included
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 }
 
 /// What to trace, until when, and by which means.

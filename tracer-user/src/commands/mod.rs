@@ -1,5 +1,6 @@
 //! A file per verb. Each takes its arguments, does its work and says how it ended.
 
+mod doctor;
 mod failure;
 mod generate;
 mod live;
@@ -24,6 +25,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, Failure> {
         None => live::live(&cli.live),
         Some(Command::Record(args)) => live::record(args),
         Some(Command::Report(args)) => report::report(args),
+        Some(Command::Doctor(args)) => doctor::doctor(args),
         Some(Command::Completions { shell }) => generate::completions(*shell, Cli::command()),
         Some(Command::Man) => generate::man(Cli::command()),
     }

@@ -37,8 +37,7 @@ pub(super) fn open(
     let color = match args.color {
         Color::Always => true,
         Color::Never => false,
-        // https://no-color.org: set and not empty.
-        Color::Auto => to_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        Color::Auto => is_colored(to_terminal),
     };
     let time = match args.time {
         Time::Delta => TimeFormat::Delta,
@@ -56,4 +55,9 @@ pub(super) fn open(
     let writer = render::writer(form, style, coverage);
     let writer: Box<dyn PathWriter> = if args.summary { Box::new(SummaryOnly(writer)) } else { writer };
     Ok(Output { writer, to, is_stdout: args.output.is_none() })
+}
+
+/// Whether to use colours where nobody says so: on a terminal, unless <https://no-color.org> is set and not empty.
+pub(super) fn is_colored(to_terminal: bool) -> bool {
+    to_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

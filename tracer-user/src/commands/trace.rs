@@ -271,7 +271,7 @@ fn quoted(word: &OsStr) -> String {
 }
 
 /// `-v` says what was tried, `-vv` all that there is, the kernel programs' own log included.
-fn start_log(verbose: u8) {
+pub(super) fn start_log(verbose: u8) {
     let level = match verbose {
         0 => return,
         1 => log::LevelFilter::Info,
@@ -284,7 +284,7 @@ fn start_log(verbose: u8) {
     let _ = builder.try_init();
 }
 
-fn progress_bar(quiet: bool) -> ProgressBar {
+pub(super) fn progress_bar(quiet: bool) -> ProgressBar {
     if quiet || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

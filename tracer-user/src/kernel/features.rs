@@ -37,6 +37,15 @@ pub enum Lockdown {
 }
 
 impl Lockdown {
+    /// The kernel's word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Integrity => "integrity",
+            Self::Confidentiality => "confidentiality",
+        }
+    }
+
     /// Reads `none [integrity] confidentiality`, where the brackets mark what is in force.
     fn parse(text: &str) -> Option<Self> {
         let (_, rest) = text.split_once('[')?;
@@ -77,14 +86,18 @@ impl Privileges {
         })
     }
 
+    /// The capabilities that tracing needs, each with whether this process has it (or one that includes it).
+    pub fn needed(self) -> Vec<(&'static str, bool)> {
+        if self.fine_grained {
+            vec![("CAP_BPF", self.bpf), ("CAP_PERFMON", self.perfmon)]
+        } else {
+            vec![("CAP_SYS_ADMIN", self.bpf && self.perfmon)]
+        }
+    }
+
     /// The capabilities that tracing needs and this process lacks.
     pub fn missing(self) -> Vec<&'static str> {
-        let needed: &[_] = if self.fine_grained {
-            &[("CAP_BPF", self.bpf), ("CAP_PERFMON", self.perfmon)]
-        } else {
-            &[("CAP_SYS_ADMIN", self.bpf && self.perfmon)]
-        };
-        needed.iter().filter_map(|(name, held)| (!held).then_some(*name)).collect()
+        self.needed().into_iter().filter_map(|(name, held)| (!held).then_some(name)).collect()
     }
 }
 

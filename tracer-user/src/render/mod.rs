@@ -2,6 +2,7 @@
 
 mod banner;
 mod column;
+mod doctor;
 mod header;
 mod json;
 mod labels;
@@ -19,6 +20,7 @@ mod unattached;
 use std::io::{self, Write};
 
 pub use banner::{Start, write_banner};
+pub use doctor::write_diagnosis;
 pub use json::JsonWriter;
 pub use line::LineWriter;
 pub use summary::{SummaryOnly, write_summary};

@@ -11,6 +11,7 @@
 )]
 
 mod bounds;
+mod doctor;
 mod leftovers;
 mod packets;
 mod recording;

@@ -1,6 +1,7 @@
 //! Running pathtrace, making traffic, counting packets by other means.
 
 use std::{
+    collections::BTreeSet,
     env,
     ffi::OsStr,
     fs,
@@ -13,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::programs::loaded_programs;
 use serde_json::Value;
 
 /// Longer than anything takes on an emulated machine; only a hang takes longer.
@@ -35,6 +37,18 @@ pub(crate) fn backends() -> Vec<String> {
 pub(crate) fn pathtrace() -> Command {
     let program = env::var_os("PATHTRACE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_pathtrace").into());
     Command::new(program)
+}
+
+/// Identifiers of the programs in the kernel that bear our names.
+pub(crate) fn our_programs() -> BTreeSet<u32> {
+    loaded_programs()
+        .filter_map(Result::ok)
+        .filter(|program| {
+            let name = String::from_utf8_lossy(program.name()).into_owned();
+            ["fentry_", "kprobe_", "tracepoint_"].iter().any(|start| name.starts_with(start))
+        })
+        .map(|program| program.id())
+        .collect()
 }
 
 /// Waits for something that must come.

@@ -3,6 +3,7 @@
 //! The structs are the contract, field by field and in its order. They borrow from the model, so that nothing is
 //! allocated for a path. Times are integers in ns, what is not known is `null`.
 
+mod doctor;
 mod flow;
 mod hop;
 mod path;
@@ -14,6 +15,7 @@ use std::fmt::Display;
 
 use serde::{Serialize, Serializer};
 
+pub use doctor::write_diagnosis;
 pub use path::write_path;
 pub use summary::write_summary;
 

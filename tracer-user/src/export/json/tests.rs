@@ -79,3 +79,25 @@ proptest! {
         prop_assert_eq!(value["incomplete_reason"].is_null(), path.incomplete.is_none());
     }
 }
+
+fn diagnosis_line(diagnosis: &crate::diagnosis::Diagnosis) -> String {
+    let mut out = Vec::new();
+    write_diagnosis(diagnosis, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn diagnoses() {
+    use crate::diagnosis::samples::{functions, tracepoints_only, unprivileged};
+    let lines = [functions(), tracepoints_only(), unprivileged()].map(|sample| diagnosis_line(&sample));
+    insta::assert_snapshot!(lines.concat());
+}
+
+#[test]
+fn a_problem_is_in_the_diagnosis_and_makes_it_not_ok() {
+    let value: Value =
+        serde_json::from_str(&diagnosis_line(&crate::diagnosis::samples::unprivileged())).unwrap();
+    assert_eq!(value["ok"], false);
+    assert_eq!(value["not_tried"], "privilege");
+    assert_eq!(value["problems"].as_array().map(Vec::len), Some(1));
+}

@@ -1,6 +1,7 @@
 //! Everything that is printed, as it is printed.
 
 mod banner;
+mod doctor;
 mod hostile;
 mod line;
 mod summary;

@@ -1,0 +1,58 @@
+//! Which traffic makes a probe point fire: the one place to extend when a point is added.
+
+use tracer_common::probes::Point;
+
+use crate::workload::{
+    Exchange::{self, Tcp, Udp, UdpRefused, UnixDatagram, UnixPair, UnixStream},
+    Family::{V4, V6},
+};
+
+/// What reaches a probe point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exercise {
+    /// Each of these exchanges does.
+    By(&'static [Exchange]),
+    /// No traffic over the loopback device and no UNIX socket does, and why.
+    Unreachable(&'static str),
+}
+
+/// Everything that passes the loopback device.
+const IP: Exercise = Exercise::By(&[Tcp(V4), Tcp(V6), Udp(V4), Udp(V6), UdpRefused(V4), UdpRefused(V6)]);
+
+/// What makes a probe point fire.
+pub fn exercise(point: Point) -> Exercise {
+    match point {
+        Point::UnixStreamConnect => Exercise::By(&[UnixStream]),
+        Point::UnixStreamSendmsg => Exercise::By(&[UnixStream, UnixPair]),
+        Point::TcpSendmsg | Point::TcpRecvmsg => Exercise::By(&[Tcp(V4), Tcp(V6)]),
+        Point::IpQueueXmit | Point::TcpV4Rcv => Exercise::By(&[Tcp(V4)]),
+        Point::Ip6Xmit | Point::TcpV6Rcv => Exercise::By(&[Tcp(V6)]),
+        Point::FibLookup => Exercise::By(&[Tcp(V4), Udp(V4), UdpRefused(V4)]),
+        Point::DevQueueXmit
+        | Point::LoopbackXmit
+        | Point::EnqueueToBacklog
+        | Point::ProcessBacklog
+        | Point::NetifReceiveSkb => IP,
+        Point::SockDefReadable => Exercise::By(&[Tcp(V4), Tcp(V6), UnixStream, UnixDatagram, UnixPair]),
+    }
+}
+
+/// Whether paths are of little use without the point: packets are sent, received, handed to TCP, read.
+pub fn is_important(point: Point) -> bool {
+    matches!(point, Point::DevQueueXmit | Point::NetifReceiveSkb | Point::TcpV4Rcv | Point::TcpRecvmsg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_point_waits_for_nothing() {
+        for point in Point::ALL {
+            match exercise(*point) {
+                Exercise::By(exchanges) => assert!(!exchanges.is_empty(), "{}", point.row().hop),
+                Exercise::Unreachable(why) => assert!(!why.is_empty(), "{}", point.row().hop),
+            }
+        }
+    }
+}
