@@ -2,8 +2,9 @@
 //!
 //! A row names the hop, the kernel functions that mark it (the first one that the running kernel has is taken, by
 //! fentry or kprobe), the tracepoint that stands in where functions cannot be probed, and for each the reader (a
-//! function in `tracer-ebpf/src/readers.rs`) with the positions of the arguments that it is given. The rows stand in
-//! the order in which a packet passes them; `correlate` relies on it.
+//! function in `tracer-ebpf/src/readers`) with the positions of the arguments that it is given. `as Row` says that the
+//! other row's program writes this row's records as well. A row without functions is a tracepoint everywhere. The rows
+//! stand in the order in which a packet passes them; `correlate` relies on it.
 
 /// Calls `$expand` with the rows of the table.
 #[macro_export]
@@ -12,18 +13,33 @@ macro_rules! probe_points {
         $expand! {
             UnixStreamConnect "unix_stream_connect" in Unix, Process;
                 functions ["unix_stream_connect"] read unix_connect(socket: 0, addr: 1, addr_len: 2);
-                tracepoint none "connect on a UNIX socket passes no tracepoint of its own";
+                tracepoint "raw_syscalls:sys_enter" read system_call(regs: 0, id: 1);
                 about "Creates the server's half of a UNIX stream connection and queues it on the listener.";
 
             UnixStreamSendmsg "unix_stream_sendmsg" in Unix, Process;
                 functions ["unix_stream_sendmsg"] read unix_send(socket: 0, msg: 1, len: 2);
-                tracepoint none "sending on a UNIX socket passes no tracepoint before the reader's wake-up";
+                tracepoint as UnixStreamConnect;
                 about "Copies the data into an sk_buff and appends it to the peer's receive queue: no IP, no device.";
 
+            UnixDgramSendmsg "unix_dgram_sendmsg" in Unix, Process;
+                functions ["unix_dgram_sendmsg"] read unix_send(socket: 0, msg: 1, len: 2);
+                tracepoint as UnixStreamConnect;
+                about "Copies a datagram (or a SOCK_SEQPACKET record) and appends it to the receiver's queue.";
+
             TcpSendmsg "tcp_sendmsg" in Tcp, Process;
-                functions ["tcp_sendmsg"] read send_call(sk: 0, msg: 1, len: 2);
-                tracepoint "sock:sock_send_length" read sent(sk: 0, ret: 1);
-                about "The send system call enters TCP; names the sending process.";
+                functions ["tcp_sendmsg"] read tcp_send(sk: 0, msg: 1, len: 2);
+                tracepoint as UnixStreamConnect;
+                about "The send system call enters TCP, which copies the data to the end of the socket's write queue.";
+
+            UdpSendmsg "udp_sendmsg" in Udp, Process;
+                functions ["udp_sendmsg"] read udp_send(sk: 0, msg: 1, len: 2);
+                tracepoint as UnixStreamConnect;
+                about "The send system call enters UDP over IPv4.";
+
+            Udpv6Sendmsg "udpv6_sendmsg" in Udp, Process;
+                functions ["udpv6_sendmsg"] read udp_send(sk: 0, msg: 1, len: 2);
+                tracepoint as UnixStreamConnect;
+                about "The send system call enters UDP over IPv6 (for an IPv4-mapped address it goes on as udp_sendmsg).";
 
             IpQueueXmit "ip_queue_xmit" in Ip, Any;
                 functions ["ip_queue_xmit", "__ip_queue_xmit"] read from_socket(sk: 0, skb: 1);
@@ -33,21 +49,41 @@ macro_rules! probe_points {
             Ip6Xmit "ip6_xmit" in Ip, Any;
                 functions ["ip6_xmit"] read from_socket(sk: 0, skb: 1);
                 tracepoint none "no tracepoint lies between TCP and the device layer";
-                about "TCP hands a segment to IPv6.";
+                about "TCP hands a segment to IPv6; uses the route cached in the socket.";
 
             FibLookup "fib_lookup" in Ip, Any;
-                functions ["fib_table_lookup"] read route_query(table: 0, flow: 1);
-                tracepoint "fib:fib_table_lookup" read route_answer(table_id: 0, flow: 1);
-                about "Asks a routing table where the packet goes. An established connection does it once, at connect.";
+                functions none "only the tracepoint at its end knows the answer";
+                tracepoint "fib:fib_table_lookup" read route_v4(table_id: 0, flow: 1, nhc: 2, error: 3);
+                about "Asks an IPv4 routing table where a packet goes. An established connection does it once, at connect.";
+
+            Fib6Lookup "fib6_lookup" in Ip, Any;
+                functions none "only the tracepoint at its end knows the answer";
+                tracepoint "fib6:fib6_table_lookup" read route_v6(net: 0, res6: 1, table6: 2, flow6: 3);
+                about "Asks an IPv6 routing table where a packet goes. An established connection does it once, at connect.";
 
             DevQueueXmit "dev_queue_xmit" in Ip, Any;
-                functions ["__dev_queue_xmit", "dev_queue_xmit"] read packet(skb: 0);
-                tracepoint "net:net_dev_queue" read packet(skb: 0);
+                functions ["__dev_queue_xmit", "dev_queue_xmit"] read outgoing(skb: 0);
+                tracepoint "net:net_dev_queue" read outgoing(skb: 0);
                 about "Entry of the device layer: all headers are complete.";
+
+            QdiscEnqueue "qdisc_enqueue" in Ip, Any;
+                functions none "each queueing discipline has a function of its own";
+                tracepoint "qdisc:qdisc_enqueue" read packet(skb: 2);
+                about "The device's queueing discipline takes the packet in; the loopback device has none.";
+
+            QdiscDequeue "qdisc_dequeue" in Ip, Any;
+                functions none "each queueing discipline has a function of its own";
+                tracepoint "qdisc:qdisc_dequeue" read dequeued(skb: 3);
+                about "The queueing discipline hands the packet out to the device: the time since qdisc_enqueue is its delay.";
+
+            DevHardStartXmit "dev_hard_start_xmit" in Ip, Any;
+                functions none "it is given lists of packets, and the tracepoint within it one after the other";
+                tracepoint "net:net_dev_start_xmit" read packet_to_device(skb: 0, dev: 1);
+                about "Hands the packet to the driver of a device other than loopback: veth, bridge, a network card.";
 
             LoopbackXmit "loopback_xmit" in Ip, Any;
                 functions ["loopback_xmit"] read packet(skb: 0);
-                tracepoint "net:net_dev_start_xmit" read packet_to_loopback(skb: 0, dev: 1);
+                tracepoint as DevHardStartXmit;
                 about "The loopback device's transmit function.";
 
             EnqueueToBacklog "enqueue_to_backlog" in Ip, Any;
@@ -72,18 +108,63 @@ macro_rules! probe_points {
 
             TcpV6Rcv "tcp_v6_rcv" in Ip, Any;
                 functions ["tcp_v6_rcv"] read packet(skb: 0);
-                tracepoint none "tcp:tcp_probe covers both families and is shown as tcp_v4_rcv";
-                about "TCP over IPv6 receives the segment and looks its socket up.";
+                tracepoint as TcpV4Rcv;
+                about "TCP over IPv6 receives the segment and looks its socket up (tcp:tcp_probe: established sockets only).";
+
+            UdpRcv "udp_rcv" in Udp, Any;
+                functions ["udp_rcv"] read packet(skb: 0);
+                tracepoint none "no tracepoint lies between IP and the wake-up of a UDP socket's reader";
+                about "UDP receives the datagram and looks its socket up.";
+
+            Udpv6Rcv "udpv6_rcv" in Udp, Any;
+                functions ["udpv6_rcv"] read packet(skb: 0);
+                tracepoint none "no tracepoint lies between IP and the wake-up of a UDP socket's reader";
+                about "UDP over IPv6 receives the datagram and looks its socket up.";
 
             SockDefReadable "sock_def_readable" in Any, Any;
                 functions ["sock_def_readable"] read readable(sk: 0);
                 tracepoint "sock:sk_data_ready" read readable(sk: 0);
                 about "Wakes whoever waits for data on the receiving socket.";
 
+            SchedWaking "sched_waking" in Any, Any;
+                functions none "the scheduler's own tracepoint is the same on every kernel";
+                tracepoint "sched:sched_waking" read waking(task: 0);
+                about "The reader's thread is made runnable.";
+
+            SchedSwitch "sched_switch" in Any, Any;
+                functions none "the scheduler's own tracepoint is the same on every kernel";
+                tracepoint "sched:sched_switch" read switched(preempt: 0, prev: 1, task: 2);
+                about "The reader's thread gets a CPU: the time since sched_waking is the scheduler's delay.";
+
+            UnixAccept "unix_accept" in Unix, Process;
+                functions ["skb_free_datagram"] read unix_accepted(sk: 0, skb: 1);
+                tracepoint "skb:consume_skb" read consumed(skb: 0);
+                about "The server's accept takes the connection off the listener's queue.";
+
+            UnixStreamRecvmsg "unix_stream_recvmsg" in Unix, Process;
+                functions ["skb_copy_datagram_iter"] read unix_copy_at(skb: 0, offset: 1, to: 2, len: 3);
+                tracepoint "skb:skb_copy_datagram_iovec" read unix_copy(skb: 0, len: 1);
+                about "The reader copies data out of an sk_buff of a UNIX stream.";
+
+            UnixDgramRecvmsg "unix_dgram_recvmsg" in Unix, Process;
+                functions as UnixStreamRecvmsg;
+                tracepoint as UnixStreamRecvmsg;
+                about "The reader copies a datagram (or a SOCK_SEQPACKET record) out.";
+
             TcpRecvmsg "tcp_recvmsg" in Tcp, Process;
                 functions ["tcp_rcv_space_adjust"] read read_up_to(sk: 0);
                 tracepoint "tcp:tcp_rcv_space_adjust" read read_up_to(sk: 0);
                 about "The reader has copied data out, up to the socket's copied_seq.";
+
+            UdpRecvmsg "udp_recvmsg" in Udp, Process;
+                functions ["skb_consume_udp"] read udp_read(sk: 0, skb: 1, len: 2);
+                tracepoint "sock:sock_recv_length" read udp_received(sk: 0, ret: 1, flags: 2);
+                about "The reader has copied the datagram out.";
+
+            KfreeSkb "kfree_skb" in Ip, Any;
+                functions none "the tracepoint knows the reason";
+                tracepoint "skb:kfree_skb" read dropped(skb: 0, location: 1, reason: 2);
+                about "The kernel drops the packet.";
         }
     };
 }
@@ -95,6 +176,8 @@ pub enum Traffic {
     Ip,
     /// TCP sockets.
     Tcp,
+    /// UDP sockets.
+    Udp,
     /// UNIX sockets.
     Unix,
     /// All of them.
@@ -159,15 +242,36 @@ impl Arg {
             "dev" => "net_device",
             "socket" => "socket",
             "msg" => "msghdr",
-            "table" => "fib_table",
             "flow" => "flowi4",
+            "flow6" => "flowi6",
+            "nhc" => "fib_nh_common",
+            "net" => "net",
+            "res6" => "fib6_result",
+            "table6" => "fib6_table",
             "napi" => "napi_struct",
+            "regs" => "pt_regs",
+            "task" | "prev" => "task_struct",
+            "to" => "iov_iter",
             _ => return None,
         })
     }
+
+    /// Whether the reader can do without it: `kfree_skb` knows a reason from 5.17 on.
+    pub fn is_optional(self) -> bool {
+        self.name == "reason"
+    }
 }
 
-/// A tracepoint that stands in for a function.
+/// Functions whose entry marks a hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Functions {
+    /// Their names, best first.
+    pub names: &'static [&'static str],
+    /// What the reader takes from any of them.
+    pub args: &'static [Arg],
+}
+
+/// A tracepoint that stands in for functions, or that marks a hop by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tracepoint {
     /// Its full name, `group:name`.
@@ -183,6 +287,17 @@ impl Tracepoint {
     }
 }
 
+/// What a row says of one way to probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook<T> {
+    /// The row has a program of its own there.
+    Own(T),
+    /// The program of this row writes its records.
+    As(Point),
+    /// There is no such way, and why.
+    None(&'static str),
+}
+
 /// A row of the table, as userspace sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct ProbePoint {
@@ -192,28 +307,66 @@ pub struct ProbePoint {
     pub hop: &'static str,
     /// Which traffic it sees.
     pub traffic: Traffic,
-    /// The kernel functions that mark it, best first.
-    pub functions: &'static [&'static str],
-    /// What the reader takes from the function.
-    pub args: &'static [Arg],
-    /// The tracepoint that stands in, or the reason why there is none.
-    pub tracepoint: Result<Tracepoint, &'static str>,
+    /// By functions, with fentry or kprobes.
+    pub by_function: Hook<Functions>,
+    /// By a tracepoint.
+    pub by_tracepoint: Hook<Tracepoint>,
     /// What happens there.
     pub about: &'static str,
 }
 
-macro_rules! tracepoint {
-    (none $why:literal) => { Err($why) };
-    ($name:literal read $reader:ident($($arg:ident: $index:literal),*)) => {
-        Ok(Tracepoint { full_name: $name, args: &[$(Arg { name: stringify!($arg), index: $index }),*] })
+impl ProbePoint {
+    /// The functions that mark the hop, or why there are none.
+    pub fn functions(&self) -> Result<Functions, &'static str> {
+        match self.by_function {
+            Hook::Own(functions) => Ok(functions),
+            Hook::As(owner) => owner.row().functions(),
+            Hook::None(why) => Err(why),
+        }
+    }
+
+    /// The tracepoint that marks the hop, or why there is none.
+    pub fn tracepoint(&self) -> Result<Tracepoint, &'static str> {
+        match self.by_tracepoint {
+            Hook::Own(tracepoint) => Ok(tracepoint),
+            Hook::As(owner) => owner.row().tracepoint(),
+            Hook::None(why) => Err(why),
+        }
+    }
+
+    /// The row whose program writes this row's records, by that backend.
+    pub fn program_of(&self, backend: Backend) -> Point {
+        match (backend, self.by_function, self.by_tracepoint) {
+            (Backend::Fentry | Backend::Kprobe, Hook::As(owner), _)
+            | (Backend::Tracepoint, _, Hook::As(owner)) => owner,
+            _ => self.point,
+        }
+    }
+}
+
+macro_rules! hook {
+    (none $why:literal) => { Hook::None($why) };
+    (as $owner:ident) => { Hook::As(Point::$owner) };
+    ([$($function:literal),+] $($arg:ident: $index:literal),*) => {
+        Hook::Own(Functions {
+            names: &[$($function),+],
+            args: &[$(Arg { name: stringify!($arg), index: $index }),*],
+        })
+    };
+    ($name:literal $($arg:ident: $index:literal),*) => {
+        Hook::Own(Tracepoint { full_name: $name, args: &[$(Arg { name: stringify!($arg), index: $index }),*] })
     };
 }
 
 macro_rules! table {
     ($(
         $id:ident $hop:literal in $traffic:ident, $context:ident;
-        functions [$($function:literal),+] read $reader:ident($($arg:ident: $index:literal),*);
-        tracepoint $(none $why:literal)? $($name:literal read $tp_reader:ident($($tp_arg:ident: $tp_index:literal),*))?;
+        functions
+            $([$($function:literal),+] read $reader:ident($($arg:ident: $index:literal),*))?
+            $(none $no_function:literal)? $(as $function_of:ident)?;
+        tracepoint
+            $($name:literal read $tp_reader:ident($($tp_arg:ident: $tp_index:literal),*))?
+            $(none $no_tracepoint:literal)? $(as $tracepoint_of:ident)?;
         about $about:literal;
     )*) => {
         /// A probe point. The order is the order of the path.
@@ -242,11 +395,17 @@ macro_rules! table {
             point: Point::$id,
             hop: $hop,
             traffic: Traffic::$traffic,
-            functions: &[$($function),+],
-            args: &[$(Arg { name: stringify!($arg), index: $index }),*],
-            tracepoint: tracepoint!($(none $why)? $($name read $tp_reader($($tp_arg: $tp_index),*))?),
+            by_function: hook!(
+                $([$($function),+] $($arg: $index),*)? $(none $no_function)? $(as $function_of)?
+            ),
+            by_tracepoint: hook!(
+                $($name $($tp_arg: $tp_index),*)? $(none $no_tracepoint)? $(as $tracepoint_of)?
+            ),
             about: $about,
         }),*];
     };
 }
 probe_points!(table);
+
+// `ENABLED` has a bit for each.
+const _: () = assert!(Point::ALL.len() <= 64);

@@ -1,15 +1,123 @@
 //! The read-only values that userspace sets before it loads the programs, beside the [fields](crate::fields).
 
-/// How many ports `--port` can be given. They are compared one after the other in the kernel.
-pub const MAX_PORTS: usize = 8;
-
-/// Name of the global `[u16; MAX_PORTS]`: the ports to trace in host byte order, the rest 0. All 0: no port filter.
+/// Name of the global `[u16; MAX_NUMBERS]`: ports at either end, host byte order, unused places 0. All 0: any port.
 pub const PORTS: &str = "PORTS";
 
 /// Name of the ring buffer.
 pub const EVENTS: &str = "EVENTS";
 /// Name of the per-CPU `u64` counters of records that the ring buffer could not take, indexed by record kind.
 pub const LOST: &str = "LOST";
-/// Name of the one-element `u32` array: the programs only work while it is not 0, so that all of them start and stop
-/// at one moment, however long attaching takes.
+/// Name of the `u64` array, indexed by backend: the points whose records its programs write, a bit each (`1 << point`). All
+/// zero until everything is attached, so that all programs start and stop at one moment, however long attaching takes.
 pub const ENABLED: &str = "ENABLED";
+
+/// Name of the global `u32`: whether the tracepoint `skb:kfree_skb` says why.
+pub const DROPS_HAVE_REASONS: &str = "DROPS_HAVE_REASONS";
+
+/// Name of the global `[u32; 8]`: the numbers of the system calls that send, and of `connect`, in the order of [`Calls`].
+pub const SYSTEM_CALLS: &str = "SYSTEM_CALLS";
+/// Name of the global `[u32; 6]`: where the six arguments of a system call lie in `struct pt_regs`, bytes.
+pub const CALL_ARGUMENTS: &str = "CALL_ARGUMENTS";
+
+/// The system calls that are looked at where functions cannot be probed: indices of [`SYSTEM_CALLS`].
+#[repr(usize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Calls {
+    /// `write(fd, …, len)`
+    Write,
+    /// `sendto(fd, …, len, flags, address, …)`
+    Sendto,
+    /// `writev(fd, iovec, count)`
+    Writev,
+    /// `sendmsg(fd, msghdr, flags)`
+    Sendmsg,
+    /// `sendmmsg(fd, mmsghdr, count, flags)`
+    Sendmmsg,
+    /// `sendfile(fd, from, offset, len)`
+    Sendfile,
+    /// `splice(from, offset, fd, offset, len, flags)`
+    Splice,
+    /// `connect(fd, address, len)`
+    Connect,
+}
+
+/// How many values a filter of numbers (ports, processes, namespaces) can be given. They are compared one after the other.
+pub const MAX_NUMBERS: usize = 8;
+/// How many values a filter of names (of processes, devices, UNIX sockets) can be given.
+pub const MAX_NAMES: usize = 4;
+/// How many addresses all filters together can be given.
+pub const MAX_ADDRESSES: usize = 12;
+
+/// Names of the globals `[u16; MAX_NUMBERS]`, host byte order, unused places 0: ports at the source, at the destination.
+pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
+/// See [`SOURCE_PORTS`].
+pub const DESTINATION_PORTS: &str = "DESTINATION_PORTS";
+/// Name of the global `u32`: `PROTOCOL_*` bits, 0 for any.
+pub const PROTOCOLS: &str = "PROTOCOLS";
+/// Name of the global `[u32; MAX_NUMBERS]`: processes, unused places 0.
+pub const PIDS: &str = "PIDS";
+/// Name of the global `[u32; MAX_NUMBERS]`: inode numbers of network namespaces, unused places 0.
+pub const NAMESPACES: &str = "NAMESPACES";
+/// Name of the global `u32`: how many places of [`ADDRESSES`] are used.
+pub const ADDRESS_COUNT: &str = "ADDRESS_COUNT";
+/// Name of the array of [`AddressPattern`].
+pub const ADDRESSES: &str = "ADDRESSES";
+/// Name of the global `u32`: how many places of [`COMMS`] are used.
+pub const COMM_COUNT: &str = "COMM_COUNT";
+/// Name of the array of names of processes, `[u8; 16]`, padded with NUL.
+pub const COMMS: &str = "COMMS";
+/// Name of the global `u32`: how many places of [`INTERFACES`] are used.
+pub const INTERFACE_COUNT: &str = "INTERFACE_COUNT";
+/// Name of the array of names of devices, `[u8; 16]`, padded with NUL.
+pub const INTERFACES: &str = "INTERFACES";
+/// Name of the global `u32`: how many places of [`UNIX_PATTERNS`] are used.
+pub const UNIX_PATTERN_COUNT: &str = "UNIX_PATTERN_COUNT";
+/// Name of the array of [`UnixPattern`].
+pub const UNIX_PATTERNS: &str = "UNIX_PATTERNS";
+
+/// [`PROTOCOLS`]: TCP.
+pub const PROTOCOL_TCP: u32 = 1;
+/// [`PROTOCOLS`]: UDP.
+pub const PROTOCOL_UDP: u32 = 2;
+/// [`PROTOCOLS`]: UNIX sockets.
+pub const PROTOCOL_UNIX: u32 = 4;
+/// [`PROTOCOLS`]: `ICMP` and `ICMPv6`.
+pub const PROTOCOL_ICMP: u32 = 8;
+
+/// [`AddressPattern::side`]: either end.
+pub const SIDE_EITHER: u32 = 0;
+/// [`AddressPattern::side`]: the source.
+pub const SIDE_SOURCE: u32 = 1;
+/// [`AddressPattern::side`]: the destination.
+pub const SIDE_DESTINATION: u32 = 2;
+
+/// A range of addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AddressPattern {
+    /// The address as two words of its 16 bytes in memory order; IPv4 in the first four, the rest zero.
+    pub address: [u64; 2],
+    /// The bits that count, in the same order.
+    pub mask: [u64; 2],
+    /// `SIDE_*`.
+    pub side: u32,
+    /// `AF_INET` 2, `AF_INET6` 10.
+    pub family: u32,
+}
+
+/// Words of a [`UnixPattern`]: `sun_path` and its rounding.
+pub const UNIX_WORDS: usize = 14;
+
+/// A name of UNIX sockets, or the beginning of names.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnixPattern {
+    /// `sun_path` as words in memory order, padded with zeroes.
+    pub name: [u64; UNIX_WORDS],
+    /// The bytes that count.
+    pub mask: [u64; UNIX_WORDS],
+    /// How long the name must be, or 0 for any length.
+    pub len: u32,
+    /// Zero.
+    pub pad: u32,
+}

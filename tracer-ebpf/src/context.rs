@@ -4,10 +4,15 @@ use core::ffi::c_void;
 
 use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
 
+use crate::kread;
+
 /// Access to argument `n` as a register's 64 bits. `n` must be a constant once everything is inlined.
 pub(crate) trait Args {
     /// Argument `n`, from 0; 0 where the calling convention has no such register.
     fn arg(&self, n: usize) -> u64;
+
+    /// The same as a plain number: of a typed pointer that may be null the verifier allows no arithmetic.
+    fn number(&self, n: usize) -> u64;
 }
 
 /// The context of fentry and `tp_btf` programs: an array with one `u64` an argument.
@@ -19,6 +24,11 @@ impl Args for BtfArgs {
         // SAFETY: the verifier knows how many arguments there are and refuses the program if `n` is beyond them.
         unsafe { *self.0.cast::<u64>().add(n) }
     }
+
+    #[inline(always)]
+    fn number(&self, n: usize) -> u64 {
+        kread::read(self.0 as u64, n as u64 * 8)
+    }
 }
 
 /// The context of kprobe programs: the registers at the function's entry.
@@ -28,5 +38,10 @@ impl Args for Registers {
     #[inline(always)]
     fn arg(&self, n: usize) -> u64 {
         ProbeContext { regs: self.0.cast::<pt_regs>() }.arg(n).unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn number(&self, n: usize) -> u64 {
+        self.arg(n)
     }
 }

@@ -1,15 +1,106 @@
 //! The in-kernel filter. It runs before anything is written, so traffic that it excludes never reaches the ring buffer.
+//!
+//! What a packet says of itself (ports, addresses, protocol, namespace) is looked at in each packet. Who uses a socket,
+//! and which device its packets pass, is only seen at some places: there the flow is marked, and from then on all of it is
+//! wanted (`flow::number`). Filters that were not given are constants for the verifier, which removes their code.
 
-use aya_ebpf::Global;
-use tracer_common::settings::MAX_PORTS;
+use aya_ebpf::{Global, macros::map, maps::Array};
+use tracer_common::{
+    event::{COMM_LEN, DEVICE_NAME_LEN},
+    settings::{
+        AddressPattern, MAX_ADDRESSES, MAX_NAMES, MAX_NUMBERS, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
+        PROTOCOL_UNIX, SIDE_DESTINATION, SIDE_SOURCE, UNIX_WORDS, UnixPattern,
+    },
+};
+
+use crate::{
+    flow::FlowKey,
+    kread::{self, Address, offset},
+    packet::{TCP, UDP},
+    record,
+};
 
 #[unsafe(no_mangle)]
-static PORTS: Global<[u16; MAX_PORTS]> = Global::new([0; MAX_PORTS]);
+static PORTS: Global<[u16; MAX_NUMBERS]> = Global::new([0; MAX_NUMBERS]);
+#[unsafe(no_mangle)]
+static SOURCE_PORTS: Global<[u16; MAX_NUMBERS]> = Global::new([0; MAX_NUMBERS]);
+#[unsafe(no_mangle)]
+static DESTINATION_PORTS: Global<[u16; MAX_NUMBERS]> = Global::new([0; MAX_NUMBERS]);
+#[unsafe(no_mangle)]
+static PROTOCOLS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static PIDS: Global<[u32; MAX_NUMBERS]> = Global::new([0; MAX_NUMBERS]);
+#[unsafe(no_mangle)]
+static NAMESPACES: Global<[u32; MAX_NUMBERS]> = Global::new([0; MAX_NUMBERS]);
+#[unsafe(no_mangle)]
+static ADDRESS_COUNT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static COMM_COUNT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static INTERFACE_COUNT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static UNIX_PATTERN_COUNT: Global<u32> = Global::new(0);
 
-/// Whether traffic with these ports (host byte order) is wanted. A constant `true` for the verifier when no port is
-/// given, and as many comparisons as there are ports otherwise.
+#[map]
+static ADDRESSES: Array<AddressPattern> = Array::with_max_entries(MAX_ADDRESSES as u32, 0);
+#[map]
+static COMMS: Array<[u8; COMM_LEN]> = Array::with_max_entries(MAX_NAMES as u32, 0);
+#[map]
+static INTERFACES: Array<[u8; DEVICE_NAME_LEN]> = Array::with_max_entries(MAX_NAMES as u32, 0);
+#[map]
+static UNIX_PATTERNS: Array<UnixPattern> = Array::with_max_entries(MAX_NAMES as u32, 0);
+
+/// A wanted process uses the socket.
+pub(crate) const BY_PROCESS: u32 = 1;
+/// The flow passes a wanted device.
+pub(crate) const ON_DEVICE: u32 = 2;
+/// The socket has a wanted name.
+pub(crate) const BY_NAME: u32 = 4;
+
+/// What must have been seen of an IP flow before it is wanted.
 #[inline(always)]
-pub(crate) fn ports(source: u16, destination: u16) -> bool {
+pub(crate) fn needed_of_flow() -> u32 {
+    needed_of_process() | if INTERFACE_COUNT.load() == 0 { 0 } else { ON_DEVICE }
+}
+
+/// What must have been seen of a UNIX socket before it is wanted.
+#[inline(always)]
+pub(crate) fn needed_of_unix() -> u32 {
+    needed_of_process() | if UNIX_PATTERN_COUNT.load() == 0 { 0 } else { BY_NAME }
+}
+
+#[inline(always)]
+fn needed_of_process() -> u32 {
+    if PIDS.load()[0] == 0 && COMM_COUNT.load() == 0 { 0 } else { BY_PROCESS }
+}
+
+/// Whether a packet's own words say that it may be wanted. Ports in host byte order.
+#[inline(always)]
+pub(crate) fn packet(key: &FlowKey) -> bool {
+    packet_anywhere(key) && (NAMESPACES.load()[0] == 0 || namespace(key.net))
+}
+
+/// [`packet`] where the namespace cannot be told.
+#[inline(always)]
+pub(crate) fn packet_anywhere(key: &FlowKey) -> bool {
+    ports(key.sport, key.dport)
+        && any_of(&SOURCE_PORTS, key.sport)
+        && any_of(&DESTINATION_PORTS, key.dport)
+        && protocol(key.protocol)
+        && (ADDRESS_COUNT.load() == 0 || addresses(key))
+}
+
+/// Whether a datagram that a socket is about to send may be wanted: only its ports are known.
+#[inline(always)]
+pub(crate) fn datagram(key: &FlowKey) -> bool {
+    ports(key.sport, key.dport)
+        && (key.sport == 0 || any_of(&SOURCE_PORTS, key.sport))
+        && any_of(&DESTINATION_PORTS, key.dport)
+        && protocol(key.protocol)
+}
+
+#[inline(always)]
+fn ports(source: u16, destination: u16) -> bool {
     let wanted = PORTS.load();
     if wanted[0] == 0 {
         return true;
@@ -21,8 +112,191 @@ pub(crate) fn ports(source: u16, destination: u16) -> bool {
     matches
 }
 
-/// Whether traffic without ports (UNIX sockets) is wanted.
 #[inline(always)]
-pub(crate) fn portless() -> bool {
+fn any_of(wanted: &Global<[u16; MAX_NUMBERS]>, port: u16) -> bool {
+    let wanted = wanted.load();
+    if wanted[0] == 0 {
+        return true;
+    }
+    let mut matches = false;
+    for one in wanted {
+        matches |= one != 0 && one == port;
+    }
+    matches
+}
+
+#[inline(always)]
+fn protocol(number: u8) -> bool {
+    let bit = match number {
+        TCP => PROTOCOL_TCP,
+        UDP => PROTOCOL_UDP,
+        _ => PROTOCOL_ICMP,
+    };
+    PROTOCOLS.load() == 0 || PROTOCOLS.load() & bit != 0
+}
+
+/// Whether all IP traffic is wanted: a constant for the verifier.
+#[inline(always)]
+pub(crate) fn is_open() -> bool {
     PORTS.load()[0] == 0
+        && SOURCE_PORTS.load()[0] == 0
+        && DESTINATION_PORTS.load()[0] == 0
+        && PROTOCOLS.load() == 0
+        && ADDRESS_COUNT.load() == 0
+        && !needs_more_than_headers()
+}
+
+/// Whether each datagram that comes to this port is wanted, whoever sends it.
+#[inline(always)]
+pub(crate) fn wants_all_to(port: u16) -> bool {
+    SOURCE_PORTS.load()[0] == 0
+        && ADDRESS_COUNT.load() == 0
+        && !needs_more_than_headers()
+        && ports(0, port)
+        && any_of(&DESTINATION_PORTS, port)
+}
+
+/// Whether a packet's own headers do not say that it is wanted.
+#[inline(always)]
+pub(crate) fn needs_more_than_headers() -> bool {
+    has_namespaces() || needed_of_flow() != 0
+}
+
+/// Whether only some namespaces are traced.
+#[inline(always)]
+pub(crate) fn has_namespaces() -> bool {
+    NAMESPACES.load()[0] != 0
+}
+
+#[inline(always)]
+fn namespace(net: Address) -> bool {
+    let inode = kread::u32_field(net, &offset::NET_INUM);
+    let mut matches = false;
+    for one in NAMESPACES.load() {
+        matches |= one != 0 && one == inode;
+    }
+    matches
+}
+
+/// `--host`, `--saddr` and `--daddr`: values of one kind are joined with OR, the kinds with AND.
+#[inline(never)]
+#[allow(clippy::many_single_char_names, reason = "the bytes of a word")]
+fn addresses(key: &FlowKey) -> bool {
+    let words = |bytes: &[u8; 16]| {
+        let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
+        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
+    };
+    let (source, destination) = (words(&key.saddr), words(&key.daddr));
+    let count = ADDRESS_COUNT.load();
+    // A bit for each side: asked for, and matched.
+    let (mut asked, mut matched) = (0u32, 0u32);
+    for index in 0..MAX_ADDRESSES as u32 {
+        if index >= count {
+            break;
+        }
+        let Some(pattern) = ADDRESSES.get(index) else { break };
+        let side = 1 << (pattern.side & 3);
+        asked |= side;
+        let fits = |address: [u64; 2]| {
+            (address[0] & pattern.mask[0]) == pattern.address[0]
+                && (address[1] & pattern.mask[1]) == pattern.address[1]
+        };
+        let fits = pattern.family == u32::from(key.family)
+            && match pattern.side {
+                SIDE_SOURCE => fits(source),
+                SIDE_DESTINATION => fits(destination),
+                _ => fits(source) || fits(destination),
+            };
+        if fits {
+            matched |= side;
+        }
+    }
+    asked == matched
+}
+
+/// Whether UNIX sockets can be wanted at all: no filter asks for what only IP has.
+#[inline(always)]
+pub(crate) fn allows_unix() -> bool {
+    PORTS.load()[0] == 0
+        && SOURCE_PORTS.load()[0] == 0
+        && DESTINATION_PORTS.load()[0] == 0
+        && ADDRESS_COUNT.load() == 0
+        && INTERFACE_COUNT.load() == 0
+        && NAMESPACES.load()[0] == 0
+        && (PROTOCOLS.load() == 0 || PROTOCOLS.load() & PROTOCOL_UNIX != 0)
+}
+
+/// [`BY_PROCESS`] if the process on the CPU is a wanted one.
+#[inline(always)]
+pub(crate) fn process() -> u32 {
+    if needed_of_process() == 0 { 0 } else { current_process() }
+}
+
+#[inline(never)]
+fn current_process() -> u32 {
+    let tgid = record::tgid();
+    let pids = PIDS.load();
+    let mut matches = pids[0] == 0;
+    for pid in pids {
+        matches |= pid != 0 && pid == tgid;
+    }
+    let count = COMM_COUNT.load();
+    if count != 0 {
+        let comm = record::comm();
+        let mut named = false;
+        for index in 0..MAX_NAMES as u32 {
+            if index < count
+                && let Some(wanted) = COMMS.get(index)
+            {
+                named |= *wanted == comm;
+            }
+        }
+        matches &= named;
+    }
+    if matches { BY_PROCESS } else { 0 }
+}
+
+/// [`ON_DEVICE`] if the device is a wanted one.
+#[inline(always)]
+pub(crate) fn device(dev: Address) -> u32 {
+    if INTERFACE_COUNT.load() == 0 { 0 } else { is_wanted_device(dev) }
+}
+
+#[inline(never)]
+fn is_wanted_device(dev: Address) -> u32 {
+    let count = INTERFACE_COUNT.load();
+    let name: [u8; DEVICE_NAME_LEN] = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
+    for index in 0..MAX_NAMES as u32 {
+        if index < count
+            && let Some(wanted) = INTERFACES.get(index)
+            && *wanted == name
+        {
+            return ON_DEVICE;
+        }
+    }
+    0
+}
+
+/// [`BY_NAME`] if the name, `len` bytes of it, is a wanted one.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "three arrays side by side")]
+pub(crate) fn unix_name(name: &[u64; UNIX_WORDS], len: u32) -> u32 {
+    let count = UNIX_PATTERN_COUNT.load();
+    if count == 0 {
+        return 0;
+    }
+    for index in 0..MAX_NAMES as u32 {
+        if index >= count {
+            break;
+        }
+        let Some(pattern) = UNIX_PATTERNS.get(index) else { break };
+        let mut differs = 0;
+        for word in 0..UNIX_WORDS {
+            differs |= (name[word] & pattern.mask[word]) ^ pattern.name[word];
+        }
+        if differs == 0 && (pattern.len == 0 || pattern.len == len) {
+            return BY_NAME;
+        }
+    }
+    0
 }

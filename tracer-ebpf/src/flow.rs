@@ -9,6 +9,7 @@ use tracer_common::event::{DEVICE_NAME_LEN, DeviceRecord, FlowRecord, KIND_DEVIC
 
 use crate::{
     counter::add_one,
+    filter,
     kread::{self, Address, Plain, offset},
     record,
 };
@@ -41,9 +42,25 @@ pub(crate) struct FlowKey {
 // SAFETY: integers and arrays of them, without padding.
 unsafe impl Plain for FlowKey {}
 
+/// What is known of a flow.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Known {
+    /// Its number; [`NO_FLOW`] until it is announced.
+    id: u64,
+    /// What was seen of it, as `filter` names it.
+    seen: u32,
+    pad: u32,
+}
+
 /// Exact, with no hash in its place: two flows never share a number.
 #[map]
-static FLOWS: LruHashMap<FlowKey, u64> = LruHashMap::with_max_entries(65536, 0);
+static FLOWS: LruHashMap<FlowKey, Known> = LruHashMap::with_max_entries(65536, 0);
+
+/// What was seen of the flow of a packet that is on its way between two namespaces, by `sk_buff`. Its flow in the other
+/// one is another flow.
+#[map]
+static TRAVELLING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
 
 #[map]
 static FLOW_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -52,15 +69,83 @@ static FLOW_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static DEVICES: LruHashMap<[u64; 2], [u8; DEVICE_NAME_LEN]> = LruHashMap::with_max_entries(1024, 0);
 
-/// The number of the flow; [`NO_FLOW`] if it is new and cannot be announced, which the next hop tries
-/// again.
+/// The number of the flow, of which `seen` was seen now; [`NO_FLOW`] if it is new and cannot be announced, which the next
+/// hop tries again. `None` if the filter does not want it.
 #[inline(always)]
-pub(crate) fn number(key: &FlowKey) -> u64 {
-    // SAFETY: an LRU map may hand this entry to another flow between look-up and load only after 65536 younger ones;
-    // values are 8 aligned bytes, so the load is not torn.
-    if let Some(id) = unsafe { FLOWS.get(key) } {
-        return *id;
+pub(crate) fn wanted(key: &FlowKey, seen: u32) -> Option<u64> {
+    if !filter::packet(key) {
+        return None;
     }
+    // Constants, so for most filters nothing is left of this.
+    let needed = filter::needed_of_flow();
+    if needed == 0 {
+        return Some(number(key, 0));
+    }
+    let seen = seen_of(key, seen);
+    (seen & needed == needed).then(|| number(key, seen))
+}
+
+/// What was seen of a flow, with what is seen now. Who uses a socket uses both directions.
+#[inline(never)]
+fn seen_of(key: &FlowKey, now: u32) -> u32 {
+    // SAFETY: an LRU map may hand this entry to another flow meanwhile; then a flow is wanted that is not, or is not yet.
+    let before = unsafe { FLOWS.get(key) }.map_or(0, |known| known.seen);
+    if now & !before != 0 {
+        remember(key, now);
+        let back = FlowKey { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, ..*key };
+        remember(&back, now);
+    }
+    before | now
+}
+
+#[inline(always)]
+fn remember(key: &FlowKey, now: u32) {
+    if let Some(known) = FLOWS.get_ptr_mut(key) {
+        // SAFETY: a live element of the map; an update that is lost is made by the next packet.
+        unsafe { (*known).seen |= now };
+    } else {
+        let _ = FLOWS.insert(key, Known { id: NO_FLOW, seen: now, pad: 0 }, 0);
+    }
+}
+
+/// A wanted packet leaves through a device that may lead into another namespace.
+#[inline(always)]
+pub(crate) fn leaves(skb: Address) {
+    let needed = filter::needed_of_flow();
+    if needed != 0 {
+        let _ = TRAVELLING.insert(skb, needed, 0);
+    }
+}
+
+/// What is known of a packet that comes out of a device.
+#[inline(always)]
+pub(crate) fn arrives(skb: Address) -> u32 {
+    if filter::needed_of_flow() == 0 {
+        return 0;
+    }
+    // SAFETY: one aligned word.
+    let seen = unsafe { TRAVELLING.get(skb) }.copied().unwrap_or(0);
+    if seen != 0 {
+        let _ = TRAVELLING.remove(skb);
+    }
+    seen
+}
+
+#[inline(always)]
+fn number(key: &FlowKey, seen: u32) -> u64 {
+    // SAFETY: an LRU map may hand this entry to another flow between look-up and load only after 65536 younger ones;
+    // the number is 8 aligned bytes, so the load is not torn.
+    if let Some(known) = unsafe { FLOWS.get(key) }
+        && known.id != NO_FLOW
+    {
+        return known.id;
+    }
+    announce(key, seen)
+}
+
+/// A function of its own, as hardly any packet needs it, and its record would take stack from all.
+#[inline(never)]
+fn announce(key: &FlowKey, seen: u32) -> u64 {
     let Some(id) = next_number() else { return NO_FLOW };
     let announced = record::submit(
         KIND_FLOW,
@@ -83,7 +168,7 @@ pub(crate) fn number(key: &FlowKey) -> u64 {
     }
     // Announced first, entered second: no other CPU can use a number that userspace has not heard of. Two CPUs may
     // announce the same flow under two numbers, which userspace allows for.
-    let _ = FLOWS.insert(key, id, 0);
+    let _ = FLOWS.insert(key, Known { id, seen, pad: 0 }, 0);
     log_announced(id, key.sport, key.dport);
     id
 }
@@ -115,8 +200,8 @@ fn next_number() -> Option<u64> {
     None
 }
 
-/// Announces the name of a device, if it is not known under this name yet.
-#[inline(always)]
+/// Announces the name of a device, if it is not known under this name yet. A function of its own for the stack's sake.
+#[inline(never)]
 pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
     let name: [u8; DEVICE_NAME_LEN] = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
     let key = [net, u64::from(ifindex)];

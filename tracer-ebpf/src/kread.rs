@@ -5,7 +5,10 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{Global, helpers::generated::bpf_probe_read_kernel};
+use aya_ebpf::{
+    Global,
+    helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user},
+};
 
 macro_rules! offsets {
     ($($global:ident = $parent:literal . $path:literal;)*) => {
@@ -39,6 +42,8 @@ unsafe impl Plain for u32 {}
 unsafe impl Plain for u64 {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Plain for [u8; N] {}
+// SAFETY: as above.
+unsafe impl<const N: usize> Plain for [u64; N] {}
 
 /// Reads the `T` at `address + offset`; zeroes if it cannot be read.
 #[inline(always)]
@@ -67,6 +72,47 @@ pub(crate) fn read_into<T: Plain>(address: Address, offset: u64, value: &mut T) 
             address.wrapping_add(offset) as *const _,
         );
     }
+}
+
+/// Reads the `T` at an address of the process on the CPU; zeroes if it cannot be read.
+#[inline(always)]
+pub(crate) fn read_user<T: Plain>(address: Address) -> T {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: as in `read`.
+    unsafe {
+        bpf_probe_read_user(value.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _);
+        value.assume_init()
+    }
+}
+
+/// `len` if it is at most `room`, in a form that the verifier follows: LLVM would move the comparison away from the call
+/// that it bounds.
+#[inline(always)]
+fn bounded(len: u32, room: usize) -> Option<u32> {
+    #[cfg_attr(not(target_arch = "bpf"), expect(unused_mut, reason = "the assembly is for BPF only"))]
+    let mut len = u64::from(len);
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!("{len} &= 255", len = inout(reg) len);
+    }
+    (len <= room as u64).then_some(len as u32)
+}
+
+/// Reads `len` bytes, at most as many as there is room for, to a place that is there; says whether they could be read.
+#[inline(always)]
+pub(crate) fn read_bytes<T: Plain>(address: Address, value: &mut T, len: u32) -> bool {
+    let Some(len) = bounded(len, size_of::<T>()) else { return false };
+    // SAFETY: `value` is as large as just checked, and `T: Plain` makes any bytes valid.
+    unsafe { bpf_probe_read_kernel(core::ptr::from_mut(value).cast(), len, address as *const _) == 0 }
+}
+
+/// [`read_bytes`] from the memory of the process on the CPU.
+#[inline(always)]
+pub(crate) fn read_user_bytes<T: Plain>(address: Address, value: &mut T, len: u32) -> bool {
+    let Some(len) = bounded(len, size_of::<T>()) else { return false };
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_user(core::ptr::from_mut(value).cast(), len, address as *const _) == 0 }
 }
 
 /// Zeroes a value in words: bpf-linker makes LLVM call `memset`, a loop over bytes, for any plain zeroing.

@@ -35,8 +35,29 @@ use crate::{
     record::Meta,
 };
 
+macro_rules! function_programs {
+    ($hop:literal $id:ident $context:ident $reader:ident($($index:literal),*)) => {
+        #[unsafe(export_name = concat!("fentry_", $hop))]
+        #[unsafe(link_section = "fentry")]
+        extern "C" fn fentry(ctx: *mut c_void) -> i32 {
+            if let Some(meta) = Meta::start(Point::$id, Backend::Fentry, Context::$context) {
+                readers::$reader(&BtfArgs(ctx), meta, $($index),*);
+            }
+            0
+        }
+
+        #[unsafe(export_name = concat!("kprobe_", $hop))]
+        #[unsafe(link_section = "kprobe")]
+        extern "C" fn kprobe(ctx: *mut c_void) -> i32 {
+            if let Some(meta) = Meta::start(Point::$id, Backend::Kprobe, Context::$context) {
+                readers::$reader(&Registers(ctx), meta, $($index),*);
+            }
+            0
+        }
+    };
+}
+
 macro_rules! tracepoint_program {
-    ($hop:literal $id:ident $context:ident none) => {};
     ($hop:literal $id:ident $context:ident $reader:ident($($index:literal),*)) => {
         #[unsafe(export_name = concat!("tracepoint_", $hop))]
         #[unsafe(link_section = "tp_btf")]
@@ -49,33 +70,21 @@ macro_rules! tracepoint_program {
     };
 }
 
+// `none` and `as Row` expand to nothing: there is no program, or it is another row's.
 macro_rules! programs {
     ($(
         $id:ident $hop:literal in $traffic:ident, $context:ident;
-        functions [$($function:literal),+] read $reader:ident($($arg:ident: $index:literal),*);
-        tracepoint $($none:ident $why:literal)? $($name:literal read $tp_reader:ident($($tp_arg:ident: $tp_index:literal),*))?;
+        functions
+            $([$($function:literal),+] read $reader:ident($($arg:ident: $index:literal),*))?
+            $(none $no_function:literal)? $(as $function_of:ident)?;
+        tracepoint
+            $($name:literal read $tp_reader:ident($($tp_arg:ident: $tp_index:literal),*))?
+            $(none $no_tracepoint:literal)? $(as $tracepoint_of:ident)?;
         about $about:literal;
     )*) => {$(
         const _: () = {
-            #[unsafe(export_name = concat!("fentry_", $hop))]
-            #[unsafe(link_section = "fentry")]
-            extern "C" fn fentry(ctx: *mut c_void) -> i32 {
-                if let Some(meta) = Meta::start(Point::$id, Backend::Fentry, Context::$context) {
-                    readers::$reader(&BtfArgs(ctx), meta, $($index),*);
-                }
-                0
-            }
-
-            #[unsafe(export_name = concat!("kprobe_", $hop))]
-            #[unsafe(link_section = "kprobe")]
-            extern "C" fn kprobe(ctx: *mut c_void) -> i32 {
-                if let Some(meta) = Meta::start(Point::$id, Backend::Kprobe, Context::$context) {
-                    readers::$reader(&Registers(ctx), meta, $($index),*);
-                }
-                0
-            }
-
-            tracepoint_program!($hop $id $context $($none)? $($tp_reader($($tp_index),*))?);
+            $(function_programs!($hop $id $context $reader($($index),*));)?
+            $(tracepoint_program!($hop $id $context $tp_reader($($tp_index),*));)?
         };
     )*};
 }

@@ -10,6 +10,11 @@ pub(crate) const TCP: u8 = 6;
 /// `IPPROTO_UDP`.
 pub(crate) const UDP: u8 = 17;
 
+/// `IPPROTO_ICMP`.
+pub(crate) const ICMP: u8 = 1;
+/// `IPPROTO_ICMPV6`.
+pub(crate) const ICMPV6: u8 = 58;
+
 /// `ETH_P_IP`.
 const ETH_P_IP: u16 = 0x0800;
 /// `ETH_P_IPV6`.
@@ -24,7 +29,8 @@ const FIRST_READ: usize = 40;
 /// Bytes of a TCP header up to and with the flags, rounded up to 8.
 const TRANSPORT_READ: usize = 16;
 
-/// A packet's flow and what its TCP header says. Filled in place: 512 bytes of stack leave no room for copies.
+/// A packet's flow and what its TCP header says. For ICMP `seq` is the type and, in the lowest byte, the code; `ack` is the
+/// protocol of the packet that an error answers, or the identifier and number of an echo. Filled in place: 512 bytes of stack leave no room for copies.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Packet {
@@ -49,8 +55,8 @@ pub(crate) enum NetworkHeader {
 }
 
 impl Packet {
-    /// Reads an IPv4 or IPv6 packet; says whether it is one of TCP or UDP. Later fragments are not: they have no ports,
-    /// and with them no flow.
+    /// Reads an IPv4 or IPv6 packet; says whether it is one of TCP, UDP or ICMP. Later fragments are not: they have no
+    /// ports, and with them no flow.
     #[inline(always)]
     pub(crate) fn read(&mut self, skb: Address, header: NetworkHeader) -> bool {
         let data = kread::u64_field(skb, &offset::SK_BUFF_DATA);
@@ -89,7 +95,7 @@ impl Packet {
                 key.daddr.copy_from_slice(&bytes[24..40]);
                 let payload = u32::from(u16::from_be_bytes([bytes[4], bytes[5]]));
                 let (protocol, header_len) = match bytes[6] {
-                    simple @ (TCP | UDP) => (simple, IPV6_HEADER),
+                    simple @ (TCP | UDP | ICMPV6) => (simple, IPV6_HEADER),
                     next => {
                         let behind_extensions = skip_extensions(network, u32::from(next));
                         (behind_extensions as u8, (behind_extensions >> 8) as u32)
@@ -106,10 +112,15 @@ impl Packet {
         )
     }
 
-    /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP or UDP.
+    /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP, UDP or ICMP.
     #[inline(always)]
     pub(crate) fn read_transport(&mut self, transport: Address, len: u32) -> bool {
         let key = &mut self.key;
+        if key.protocol == ICMP || key.protocol == ICMPV6 {
+            self.len = len.saturating_sub(8);
+            read_icmp(self, transport);
+            return true;
+        }
         if key.protocol != TCP && key.protocol != UDP {
             return false;
         }
@@ -125,6 +136,33 @@ impl Packet {
             self.len = len.saturating_sub(8);
         }
         true
+    }
+}
+
+/// Reads an ICMP header, and of an error the ports of the packet that it answers (RFC 792, RFC 4443): an error goes back
+/// to where that one came from, so they are taken the other way round. A function of its own, as hardly any packet is one.
+#[inline(never)]
+fn read_icmp(packet: &mut Packet, transport: Address) {
+    let [kind, code, _, _, a, b, c, d]: [u8; 8] = kread::read(transport, 0);
+    packet.seq = u32::from(kind) << 8 | u32::from(code);
+    let is_v4 = packet.key.family == AF_INET;
+    let is_error = if is_v4 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { matches!(kind, 1..=4) };
+    if !is_error {
+        packet.ack = u32::from_be_bytes([a, b, c, d]);
+        return;
+    }
+    let answered = transport.wrapping_add(8);
+    let (protocol, ports) = if is_v4 {
+        let first: u8 = kread::read(answered, 0);
+        (kread::read(answered, 9), u64::from(first & 0xf) * 4)
+    } else {
+        (kread::read::<u8>(answered, 6), u64::from(IPV6_HEADER))
+    };
+    packet.ack = u32::from(protocol);
+    if protocol == TCP || protocol == UDP {
+        let [a, b, c, d]: [u8; 4] = kread::read(answered, ports);
+        packet.key.sport = u16::from_be_bytes([c, d]);
+        packet.key.dport = u16::from_be_bytes([a, b]);
     }
 }
 

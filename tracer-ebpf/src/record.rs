@@ -6,7 +6,7 @@ use aya_ebpf::{
         generated::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
     },
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
 use tracer_common::{
     event::{COMM_LEN, HopRecord, KIND_HOP, KIND_TASK, KINDS, TaskRecord},
@@ -15,7 +15,8 @@ use tracer_common::{
 
 use crate::{
     counter::add_one,
-    kread::{self, offset},
+    filter,
+    kread::{self, Address, offset},
 };
 
 /// A wake-up of the reader costs more than a hundred events, so none is sent: the reader looks on a timer.
@@ -29,7 +30,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 
 #[map]
-static ENABLED: Array<u32> = Array::with_max_entries(1, 0);
+static ENABLED: Array<u64> = Array::with_max_entries(Backend::ALL.len() as u32, 0);
 
 /// The name under which a process was last announced.
 #[map]
@@ -38,9 +39,9 @@ static TASKS: LruHashMap<u32, [u8; COMM_LEN]> = LruHashMap::with_max_entries(163
 /// What every hop record says of where and when its probe fired.
 #[derive(Clone, Copy)]
 pub(crate) struct Meta {
-    point: Point,
-    backend: Backend,
-    time_ns: u64,
+    pub(crate) point: Point,
+    pub(crate) backend: Backend,
+    pub(crate) time_ns: u64,
     in_process: bool,
 }
 
@@ -51,7 +52,19 @@ impl Meta {
         let in_process = matches!(context, Context::Process);
         // SAFETY: the helper has no preconditions.
         let time_ns = unsafe { bpf_ktime_get_ns() };
-        (ENABLED.get(0).copied().unwrap_or(0) != 0).then_some(Self { point, backend, time_ns, in_process })
+        (enabled(backend) != 0).then_some(Self { point, backend, time_ns, in_process })
+    }
+
+    /// A moment in a process's call that has passed.
+    #[inline(always)]
+    pub(crate) fn earlier(self, point: Point, time_ns: u64) -> Self {
+        Self { point, time_ns, in_process: true, ..self }
+    }
+
+    /// Another point of the same program; `None` if that is not asked of this backend.
+    #[inline(always)]
+    pub(crate) fn at(self, point: Point) -> Option<Self> {
+        (enabled(self.backend) >> (point as u64) & 1 != 0).then_some(Self { point, ..self })
     }
 
     /// The same, where a point of process context may have been reached otherwise.
@@ -59,6 +72,28 @@ impl Meta {
     pub(crate) fn in_process_if(self, condition: bool) -> Self {
         Self { in_process: self.in_process && condition, ..self }
     }
+
+    /// The process that uses the socket, announced by name; 0 where the process on the CPU means nothing.
+    #[inline(always)]
+    pub(crate) fn user(&self) -> u32 {
+        if !self.in_process {
+            return 0;
+        }
+        let tgid = tgid();
+        task(tgid);
+        tgid
+    }
+
+    /// What the process on the CPU says of the flow, if the kernel runs in its name.
+    #[inline(always)]
+    pub(crate) fn marks(&self) -> u32 {
+        if self.in_process { filter::process() } else { 0 }
+    }
+}
+
+#[inline(always)]
+fn enabled(backend: Backend) -> u64 {
+    ENABLED.get(backend as u32).copied().unwrap_or(0)
 }
 
 /// What a reader found out; the rest of a [`HopRecord`] is the same everywhere.
@@ -68,6 +103,7 @@ pub(crate) struct Hop {
     pub(crate) sk: u64,
     pub(crate) flow: u64,
     pub(crate) tcp_flags: u8,
+    pub(crate) marks: u16,
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(crate) len: u32,
@@ -77,10 +113,14 @@ pub(crate) struct Hop {
 /// Writes the record of one hop.
 #[inline(always)]
 pub(crate) fn hop(meta: Meta, hop: Hop) {
-    let pid_tgid = bpf_get_current_pid_tgid();
-    if meta.in_process {
-        task((pid_tgid >> 32) as u32);
-    }
+    let user = meta.user();
+    hop_of(meta, user, tid(), hop);
+}
+
+/// Writes the record of one hop that is about a thread that need not be the one on the CPU.
+#[inline(always)]
+#[allow(clippy::similar_names, reason = "the kernel's own")]
+pub(crate) fn hop_of(meta: Meta, tgid: u32, tid: u32, hop: Hop) {
     submit(
         KIND_HOP,
         HopRecord {
@@ -88,13 +128,14 @@ pub(crate) fn hop(meta: Meta, hop: Hop) {
             point: meta.point as u8,
             backend: meta.backend as u8,
             tcp_flags: hop.tcp_flags,
-            cpu: cpu(),
+            cpu: cpu() as u16,
+            marks: hop.marks,
             time_ns: meta.time_ns,
             skb: hop.skb,
             sk: hop.sk,
             flow: hop.flow,
-            tgid: if meta.in_process { (pid_tgid >> 32) as u32 } else { 0 },
-            tid: pid_tgid as u32,
+            tgid,
+            tid,
             seq: hop.seq,
             ack: hop.ack,
             len: hop.len,
@@ -107,10 +148,7 @@ pub(crate) fn hop(meta: Meta, hop: Hop) {
 /// whichever thread comes by would change with every call.
 #[inline(always)]
 fn task(tgid: u32) {
-    // SAFETY: the helper has no preconditions.
-    let task = unsafe { bpf_get_current_task() };
-    let leader = kread::u64_field(task, &offset::TASK_GROUP_LEADER);
-    let comm: [u8; COMM_LEN] = kread::read(leader, u64::from(offset::TASK_COMM.load()));
+    let comm = comm();
     // SAFETY: an LRU map may hand this entry to another key while it is read; a torn name only makes the
     // comparison fail, and the name is sent once more.
     if let Some(known) = unsafe { TASKS.get(tgid) }
@@ -124,6 +162,32 @@ fn task(tgid: u32) {
     }
 }
 
+/// The name of the process on the CPU.
+#[inline(always)]
+pub(crate) fn comm() -> [u8; COMM_LEN] {
+    let leader = kread::u64_field(current_task(), &offset::TASK_GROUP_LEADER);
+    kread::read(leader, u64::from(offset::TASK_COMM.load()))
+}
+
+/// The `task_struct` of the thread on the CPU.
+#[inline(always)]
+pub(crate) fn current_task() -> Address {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_get_current_task() }
+}
+
+/// The process on the CPU.
+#[inline(always)]
+pub(crate) fn tgid() -> u32 {
+    (bpf_get_current_pid_tgid() >> 32) as u32
+}
+
+/// The thread on the CPU.
+#[inline(always)]
+pub(crate) fn tid() -> u32 {
+    bpf_get_current_pid_tgid() as u32
+}
+
 /// The CPU that this program runs on.
 #[inline(always)]
 pub(crate) fn cpu() -> u32 {
@@ -134,15 +198,34 @@ pub(crate) fn cpu() -> u32 {
 /// Puts a record into the ring buffer, or counts it as lost; says whether it was put.
 #[inline(always)]
 pub(crate) fn submit<T: 'static>(kind: u8, record: T) -> bool {
-    if let Some(mut entry) = EVENTS.reserve::<T>(0) {
-        entry.write(record);
-        entry.submit(BPF_RB_NO_WAKEUP);
-        return true;
-    }
-    if let Some(lost) = LOST.get_ptr_mut(u32::from(kind)) {
+    let Some(mut entry) = reserve::<T>(kind) else { return false };
+    entry.write(record);
+    send(entry);
+    true
+}
+
+/// Room for a record in the ring buffer; if there is none, the record counts as lost.
+#[inline(always)]
+pub(crate) fn reserve<T: 'static>(kind: u8) -> Option<RingBufEntry<T>> {
+    let entry = EVENTS.reserve::<T>(0);
+    if entry.is_none()
+        && let Some(lost) = LOST.get_ptr_mut(u32::from(kind))
+    {
         // SAFETY: the kernel gave this CPU's slot, aligned and alive. Atomic, because a program in a softirq may
         // interrupt this one on the same CPU between load and store.
         unsafe { add_one(lost) };
     }
-    false
+    entry
+}
+
+/// The record is written.
+#[inline(always)]
+pub(crate) fn send<T: 'static>(entry: RingBufEntry<T>) {
+    entry.submit(BPF_RB_NO_WAKEUP);
+}
+
+/// Nobody wants the record.
+#[inline(always)]
+pub(crate) fn take_back<T: 'static>(entry: RingBufEntry<T>) {
+    entry.discard(BPF_RB_NO_WAKEUP);
 }

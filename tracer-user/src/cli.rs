@@ -9,11 +9,15 @@ use clap::{
 };
 use tracer_common::probes::Backend;
 
+use crate::filter::{Transport, UnixName};
+
 const EXAMPLES: &str = "\
 Examples:
   sudo pathtrace --port 8888                       each packet of port 8888, as it passes
   sudo pathtrace -P 6379 --summary --duration 10s  where the time goes, for ten seconds
   sudo pathtrace -P 8888 --format tree -c 5        five packets, one hop a line
+  sudo pathtrace --unix '/run/app*' --min-latency 50us
+                                                   slow messages on UNIX sockets of these names
   sudo pathtrace -P 8888 --json -- curl -s http://127.0.0.1:8888/ | jq '.total_ns // empty'
   sudo pathtrace doctor                            what this kernel allows, and what to do about the rest
   sudo pathtrace record -P 8888 -w run.ptr -- ./load.sh; pathtrace report -r run.ptr
@@ -63,7 +67,7 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Record a trace to a file, to look at it later or elsewhere
-    Record(RecordArgs),
+    Record(Box<RecordArgs>),
     /// Show a recorded trace (needs no privilege)
     Report(ReportArgs),
     /// Say what this kernel allows: try every probe point with each backend, and send packets past those that attach
@@ -116,6 +120,51 @@ pub struct ReportArgs {
     pub output: OutputArgs,
 }
 
+/// Which traffic. Each option can be repeated: any of its values will do; of different options all must hold.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Filters (repeat one: any of its values; different ones: all must hold)")]
+pub struct FilterArgs {
+    /// Only packets with this port at either end: a number, or a name such as http
+    #[arg(short = 'P', long = "port", value_name = "PORT")]
+    pub ports: Vec<String>,
+    /// Only packets from this port
+    #[arg(long = "sport", value_name = "PORT")]
+    pub source_ports: Vec<String>,
+    /// Only packets to this port
+    #[arg(long = "dport", value_name = "PORT")]
+    pub destination_ports: Vec<String>,
+    /// Only packets with this address at either end: an address, a range such as 10.0.0.0/8, or a host's name
+    #[arg(long = "host", value_name = "ADDR")]
+    pub hosts: Vec<String>,
+    /// Only packets from this address
+    #[arg(long = "saddr", value_name = "ADDR")]
+    pub source_addresses: Vec<String>,
+    /// Only packets to this address
+    #[arg(long = "daddr", value_name = "ADDR")]
+    pub destination_addresses: Vec<String>,
+    /// Only this kind of traffic
+    #[arg(long = "proto", value_name = "NAME")]
+    pub transports: Vec<Transport>,
+    /// Only UNIX sockets of this name: a path, @name for an abstract one; a * at the end: all that begin so
+    #[arg(long, value_name = "PATH")]
+    pub unix: Vec<UnixName>,
+    /// Only sockets that this process is seen to use
+    #[arg(long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pub pids: Vec<u32>,
+    /// Only sockets that a process of this name is seen to use
+    #[arg(long = "comm", value_name = "NAME")]
+    pub comms: Vec<String>,
+    /// Only hops in this network namespace: a name (ip netns), a path, or its inode number
+    #[arg(long = "netns", value_name = "NS")]
+    pub namespaces: Vec<String>,
+    /// Only flows whose packets pass this device
+    #[arg(short, long = "interface", value_name = "DEV")]
+    pub interfaces: Vec<String>,
+    /// Show only paths that take at least this long: 50us, 2ms
+    #[arg(long, value_name = "TIME", value_parser = parse_latency)]
+    pub min_latency: Option<Duration>,
+}
+
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -139,9 +188,9 @@ pub struct DoctorArgs {
 /// What to trace, until when, and by which means.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// Only packets with this port at either end (repeatable)
-    #[arg(short = 'P', long = "port", value_name = "PORT", help_heading = "Filters", value_parser = parse_port)]
-    pub ports: Vec<u16>,
+    /// What to trace.
+    #[command(flatten)]
+    pub filters: FilterArgs,
 
     /// End after N paths
     #[arg(short, long, value_name = "N", help_heading = "Bounds", value_parser = clap::value_parser!(u64).range(1..))]
@@ -153,7 +202,8 @@ pub struct TraceArgs {
     #[arg(last = true, value_name = "CMD")]
     pub exec: Vec<OsString>,
 
-    /// How to probe; auto takes, for each probe point, the cheapest that attaches: fentry, kprobe, tracepoint
+    /// How to probe; auto takes, for each probe point, the cheapest that attaches: fentry, kprobe, tracepoint. Points that
+    /// are no function are tracepoints with each of them
     #[arg(long, value_name = "NAME", help_heading = "Engine", default_value = "auto")]
     pub backend: BackendChoice,
     /// Size of the ring buffer, a power of two: 512K, 16M
@@ -264,11 +314,19 @@ impl OutputArgs {
     }
 }
 
-fn parse_port(text: &str) -> Result<u16, String> {
-    text.parse::<u16>()
-        .ok()
-        .filter(|port| *port != 0)
-        .ok_or_else(|| "a port is a number from 1 to 65535".to_owned())
+fn parse_latency(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit_ns = match &text[digits.len()..] {
+        "ns" => 1.0,
+        "us" | "µs" => 1e3,
+        "ms" => 1e6,
+        "s" => 1e9,
+        _ => return Err("a latency is a number with ns, us, ms or s, such as 50us".to_owned()),
+    };
+    let number: f64 =
+        digits.parse().map_err(|_| "a latency begins with a number, such as 50us".to_owned())?;
+    Duration::try_from_secs_f64(number * unit_ns / 1e9)
+        .map_err(|_| "a latency is at most a few centuries".to_owned())
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -314,7 +372,7 @@ mod tests {
     #[test]
     fn the_simplest_call() {
         let cli = Cli::try_parse_from(["pathtrace", "--port", "8888"]).unwrap();
-        assert_eq!(cli.live.trace.ports, [8888]);
+        assert_eq!(cli.live.trace.filters.ports, ["8888"]);
         assert!(cli.command.is_none());
         assert_eq!(cli.live.output.form(), Format::Table);
     }
@@ -335,8 +393,10 @@ mod tests {
     #[test]
     fn wrong_values_say_what_is_valid() {
         for (args, says) in [
-            (["--port", "0"], "1 to 65535"),
-            (["--port", "http"], "1 to 65535"),
+            (["--proto", "sctp"], "possible values"),
+            (["--unix", ""], "@name"),
+            (["--pid", "0"], "not in 1.."),
+            (["--min-latency", "5"], "50us"),
             (["--duration", "soon"], "500ms, 10s or 2m"),
             (["--duration", "10y"], "500ms, 10s or 2m"),
             (["--duration", "0s"], "more than nothing"),

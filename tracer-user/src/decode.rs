@@ -1,8 +1,8 @@
 //! Bytes from the ring buffer, or from a recording, to records.
 
 use tracer_common::event::{
-    DeviceRecord, FlowRecord, HopRecord, KIND_DEVICE, KIND_FLOW, KIND_HOP, KIND_TASK, KIND_UNIX_NAME,
-    TaskRecord, UnixNameRecord,
+    DeviceRecord, FlowRecord, HopRecord, KIND_DEVICE, KIND_FLOW, KIND_HOP, KIND_NAME, KIND_ROUTE, KIND_TASK,
+    KIND_UNIX, KIND_UNIX_NAME, NameRecord, RouteRecord, TaskRecord, UnixNameRecord, UnixRecord,
 };
 
 /// A record.
@@ -16,8 +16,21 @@ pub enum Record {
     Task(TaskRecord),
     /// A device has this name.
     Device(DeviceRecord),
-    /// A UNIX socket connects to this name.
+    /// A UNIX socket has this name.
     UnixName(UnixNameRecord),
+    /// A probe point fired for a UNIX socket.
+    Unix(UnixRecord),
+    /// A routing table has answered.
+    Route(RouteRecord),
+    /// A number of the kernel's has this name.
+    Name(NameRecord),
+}
+
+impl Record {
+    /// Whether it says that a probe point fired; the others are names and numbers for those that do.
+    pub fn is_hop(&self) -> bool {
+        matches!(self, Self::Hop(_) | Self::Unix(_) | Self::Route(_))
+    }
 }
 
 /// Bytes that are no record.
@@ -47,6 +60,9 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
         KIND_TASK => copy(bytes).map(Record::Task),
         KIND_DEVICE => copy(bytes).map(Record::Device),
         KIND_UNIX_NAME => copy(bytes).map(Record::UnixName),
+        KIND_UNIX => copy(bytes).map(Record::Unix),
+        KIND_ROUTE => copy(bytes).map(Record::Route),
+        KIND_NAME => copy(bytes).map(Record::Name),
         kind => Err(Malformed::Kind(kind)),
     }
 }
@@ -73,9 +89,16 @@ mod tests {
         assert_eq!(decode(&[0; 64]), Err(Malformed::Kind(0)));
         assert_eq!(decode(&[KIND_HOP; 63]), Err(Malformed::Length { kind: KIND_HOP, len: 63 }));
         assert_eq!(decode(&[KIND_FLOW; 64]), Err(Malformed::Length { kind: KIND_FLOW, len: 64 }));
-        for (kind, len) in
-            [(KIND_HOP, 64), (KIND_FLOW, 56), (KIND_TASK, 24), (KIND_DEVICE, 32), (KIND_UNIX_NAME, 128)]
-        {
+        for (kind, len) in [
+            (KIND_HOP, 64),
+            (KIND_FLOW, 56),
+            (KIND_TASK, 24),
+            (KIND_DEVICE, 32),
+            (KIND_UNIX_NAME, 128),
+            (KIND_UNIX, 64),
+            (KIND_ROUTE, 56),
+            (KIND_NAME, 80),
+        ] {
             assert!(decode(&vec![kind; len]).is_ok(), "kind {kind}");
         }
     }

@@ -1,60 +1,408 @@
 //! What is wanted, checked: what the kernel filters and which probe points that needs.
 
+use std::{fmt, net::IpAddr, str::FromStr};
+
 use tracer_common::{
     probes::{ProbePoint, Traffic},
-    settings::MAX_PORTS,
+    settings::{
+        AddressPattern, MAX_ADDRESSES, MAX_NAMES, MAX_NUMBERS, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
+        PROTOCOL_UNIX, SIDE_DESTINATION, SIDE_EITHER, SIDE_SOURCE, UNIX_WORDS, UnixPattern,
+    },
 };
 
 /// A filter that cannot be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
-    /// Too many ports.
+    /// More values than the kernel side compares.
     #[error(
-        "{given} ports given, the kernel side compares at most {MAX_PORTS}; trace without --port and select afterwards"
+        "{option} is given {given} times, the kernel side compares at most {most}; trace more and select afterwards"
     )]
-    TooManyPorts {
-        /// How many.
+    TooMany {
+        /// The option.
+        option: &'static str,
+        /// How many values there are.
         given: usize,
+        /// How many there may be.
+        most: usize,
     },
-    /// Port 0.
-    #[error("port 0 is no port; valid ports are 1 to 65535")]
-    PortZero,
+    /// Nothing can be wanted by both.
+    #[error("{ip} is about IP, {unix} about UNIX sockets: no traffic is both; give one of them")]
+    Contradiction {
+        /// An option that only IP traffic can meet.
+        ip: &'static str,
+        /// An option that only UNIX sockets can meet.
+        unix: &'static str,
+    },
+    /// A name that no device or process can have.
+    #[error("{option} {name:?}: a name has 1 to {most} bytes")]
+    NameLength {
+        /// The option.
+        option: &'static str,
+        /// The name.
+        name: String,
+        /// How long it may be, bytes.
+        most: usize,
+    },
 }
 
-/// The traffic that is wanted. Kinds are joined with AND, values of one kind with OR.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    ports: Vec<u16>,
+/// A transport on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Transport {
+    /// TCP over IPv4 and IPv6
+    Tcp,
+    /// UDP over IPv4 and IPv6
+    Udp,
+    /// ICMP over IPv4 and IPv6
+    Icmp,
+    /// UNIX sockets
+    Unix,
 }
 
-impl Filter {
-    /// A filter for traffic with one of these ports at either end; all traffic if there are none.
-    pub fn new(ports: &[u16]) -> Result<Self, FilterError> {
-        let mut ports = ports.to_vec();
-        ports.sort_unstable();
-        ports.dedup();
-        if ports.contains(&0) {
-            return Err(FilterError::PortZero);
-        }
-        if ports.len() > MAX_PORTS {
-            return Err(FilterError::TooManyPorts { given: ports.len() });
-        }
-        Ok(Self { ports })
+/// Which end an address is meant for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// `--host`
+    Either,
+    /// `--saddr`
+    Source,
+    /// `--daddr`
+    Destination,
+}
+
+/// Addresses that begin alike, such as `10.0.0.0/8`; a single address has all its bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The address; bits behind the prefix are zero.
+    address: IpAddr,
+    /// How many bits count.
+    prefix: u8,
+}
+
+impl AddressRange {
+    /// The range of `address` with `prefix` bits; `None` if it has not so many.
+    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let address = match address {
+            IpAddr::V4(v4) => IpAddr::V4(
+                (v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)).into(),
+            ),
+            IpAddr::V6(v6) => IpAddr::V6(
+                (v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0)).into(),
+            ),
+        };
+        (prefix <= bits(address)).then_some(Self { address, prefix })
     }
 
-    /// The ports as the kernel side has them: the rest is 0.
-    pub fn kernel_ports(&self) -> [u16; MAX_PORTS] {
-        let mut all = [0; MAX_PORTS];
-        for (slot, port) in all.iter_mut().zip(&self.ports) {
-            *slot = *port;
+    fn pattern(self, side: Side) -> AddressPattern {
+        let words = |bytes: [u8; 16]| {
+            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|index| bytes[at + index]));
+            [word(0), word(8)]
+        };
+        let (address, family) = match self.address {
+            IpAddr::V4(v4) => {
+                let [a, b, c, d] = v4.octets();
+                ([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], libc::AF_INET)
+            }
+            IpAddr::V6(v6) => (v6.octets(), libc::AF_INET6),
+        };
+        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+        AddressPattern {
+            address: words(address),
+            mask: words(mask.to_be_bytes()),
+            side: match side {
+                Side::Either => SIDE_EITHER,
+                Side::Source => SIDE_SOURCE,
+                Side::Destination => SIDE_DESTINATION,
+            },
+            family: family.cast_unsigned(),
         }
-        all
+    }
+}
+
+impl From<IpAddr> for AddressRange {
+    fn from(address: IpAddr) -> Self {
+        Self { address, prefix: bits(address) }
+    }
+}
+
+fn bits(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// A name of UNIX sockets: a path, `@name` for an abstract one, and a `*` at the end for all that begin so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnixName {
+    /// `sun_path` without the NUL byte at the end of a path.
+    bytes: Vec<u8>,
+    is_prefix: bool,
+}
+
+impl UnixName {
+    /// The path that must be bound, if it is one path.
+    pub fn path(&self) -> Option<&[u8]> {
+        (!self.is_prefix && self.bytes.first() != Some(&0)).then_some(&self.bytes)
+    }
+
+    /// Whether a bound name is one of those meant. `name` as the kernel keeps it: an abstract one begins with NUL, a path
+    /// has none.
+    pub fn matches(&self, name: &[u8]) -> bool {
+        if self.is_prefix { name.starts_with(&self.bytes) } else { name == self.bytes }
+    }
+
+    fn pattern(&self) -> UnixPattern {
+        let is_abstract = self.bytes.first() == Some(&0);
+        // A path counts with the NUL behind it, whatever length it was bound with; an abstract name has its length.
+        let counted = if self.is_prefix || is_abstract { self.bytes.len() } else { self.bytes.len() + 1 };
+        let mut pattern = UnixPattern::default();
+        for at in 0..(UNIX_WORDS * 8).min(counted) {
+            let (word, shift) = (at / 8, at % 8 * 8);
+            pattern.mask[word] |= 0xff << shift;
+            pattern.name[word] |= u64::from(self.bytes.get(at).copied().unwrap_or(0)) << shift;
+        }
+        for word in pattern.mask.iter_mut().chain(&mut pattern.name) {
+            *word = word.to_le();
+        }
+        if !self.is_prefix && is_abstract {
+            pattern.len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        }
+        pattern
+    }
+}
+
+impl FromStr for UnixName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (text, is_prefix) = match text.strip_suffix('*') {
+            Some(start) => (start, true),
+            None => (text, false),
+        };
+        let bytes = match text.strip_prefix('@') {
+            Some(name) => [&[0], name.as_bytes()].concat(),
+            None => text.as_bytes().to_vec(),
+        };
+        if bytes.is_empty() && !is_prefix {
+            return Err(
+                "a socket's name is a path, @name for an abstract one, or either with a * at the end"
+                    .to_owned(),
+            );
+        }
+        if bytes.len() > 108 {
+            return Err("the name of a UNIX socket has at most 108 bytes".to_owned());
+        }
+        Ok(Self { bytes, is_prefix })
+    }
+}
+
+impl fmt::Display for UnixName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sign, bytes) = match self.bytes.split_first() {
+            Some((0, name)) => ("@", name),
+            _ => ("", self.bytes.as_slice()),
+        };
+        write!(f, "{sign}{}{}", String::from_utf8_lossy(bytes), if self.is_prefix { "*" } else { "" })
+    }
+}
+
+/// What was asked for. Kinds are joined with AND, values of one kind with OR; no values: no such filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Ports at either end.
+    pub ports: Vec<u16>,
+    /// Ports at the source.
+    pub source_ports: Vec<u16>,
+    /// Ports at the destination.
+    pub destination_ports: Vec<u16>,
+    /// Addresses.
+    pub addresses: Vec<(Side, AddressRange)>,
+    /// Transports.
+    pub transports: Vec<Transport>,
+    /// Processes.
+    pub pids: Vec<u32>,
+    /// Names of processes.
+    pub comms: Vec<String>,
+    /// Inode numbers of network namespaces.
+    pub namespaces: Vec<u32>,
+    /// Names of devices.
+    pub interfaces: Vec<String>,
+    /// Names of UNIX sockets.
+    pub unix: Vec<UnixName>,
+}
+
+/// What is wanted, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter(Wanted);
+
+impl Filter {
+    /// Checks what was asked for.
+    pub fn new(mut wanted: Wanted) -> Result<Self, FilterError> {
+        for ports in [&mut wanted.ports, &mut wanted.source_ports, &mut wanted.destination_ports] {
+            ports.sort_unstable();
+            ports.dedup();
+        }
+        let counts = [
+            ("--port", wanted.ports.len(), MAX_NUMBERS),
+            ("--sport", wanted.source_ports.len(), MAX_NUMBERS),
+            ("--dport", wanted.destination_ports.len(), MAX_NUMBERS),
+            (
+                "--host, --saddr or --daddr (a name may have several addresses)",
+                wanted.addresses.len(),
+                MAX_ADDRESSES,
+            ),
+            ("--pid", wanted.pids.len(), MAX_NUMBERS),
+            ("--comm", wanted.comms.len(), MAX_NAMES),
+            ("--netns", wanted.namespaces.len(), MAX_NUMBERS),
+            ("--interface", wanted.interfaces.len(), MAX_NAMES),
+            ("--unix", wanted.unix.len(), MAX_NAMES),
+        ];
+        for (option, given, most) in counts {
+            if given > most {
+                return Err(FilterError::TooMany { option, given, most });
+            }
+        }
+        for (option, names) in [("--comm", &wanted.comms), ("--interface", &wanted.interfaces)] {
+            if let Some(name) = names.iter().find(|name| !(1..=15).contains(&name.len())) {
+                return Err(FilterError::NameLength { option, name: name.clone(), most: 15 });
+            }
+        }
+        let filter = Self(wanted);
+        if let (Some(ip), Some(unix)) = (filter.only_ip(), filter.only_unix()) {
+            return Err(FilterError::Contradiction { ip, unix });
+        }
+        Ok(filter)
+    }
+
+    /// An option that UNIX sockets cannot meet.
+    fn only_ip(&self) -> Option<&'static str> {
+        let wanted = &self.0;
+        let has_no_unix = !wanted.transports.is_empty() && !wanted.transports.contains(&Transport::Unix);
+        [
+            (!wanted.ports.is_empty(), "--port"),
+            (!wanted.source_ports.is_empty(), "--sport"),
+            (!wanted.destination_ports.is_empty(), "--dport"),
+            (!wanted.addresses.is_empty(), "--host, --saddr or --daddr"),
+            (!wanted.interfaces.is_empty(), "--interface"),
+            (!wanted.namespaces.is_empty(), "--netns"),
+            (has_no_unix, "--proto"),
+        ]
+        .into_iter()
+        .find_map(|(given, option)| given.then_some(option))
+    }
+
+    /// An option that only UNIX sockets can meet.
+    fn only_unix(&self) -> Option<&'static str> {
+        let is_unix =
+            !self.0.transports.is_empty() && self.0.transports.iter().all(|one| *one == Transport::Unix);
+        match (self.0.unix.is_empty(), is_unix) {
+            (false, _) => Some("--unix"),
+            (true, true) => Some("--proto unix"),
+            (true, false) => None,
+        }
     }
 
     /// Whether a probe point can see anything that the filter wants.
     pub fn needs(&self, point: &ProbePoint) -> bool {
-        self.ports.is_empty() || point.traffic != Traffic::Unix
+        let unix = self.only_ip().is_none();
+        let ip = self.only_unix().is_none();
+        let transport = |one| ip && (self.0.transports.is_empty() || self.0.transports.contains(&one));
+        match point.traffic {
+            Traffic::Unix => unix,
+            Traffic::Tcp => transport(Transport::Tcp),
+            Traffic::Udp => transport(Transport::Udp),
+            Traffic::Ip => ip,
+            Traffic::Any => true,
+        }
     }
+
+    /// `PROTOCOL_*` bits, 0 for any.
+    pub fn protocol_bits(&self) -> u32 {
+        if !self.0.unix.is_empty() {
+            return PROTOCOL_UNIX;
+        }
+        self.0.transports.iter().fold(0, |bits, transport| {
+            bits | match transport {
+                Transport::Tcp => PROTOCOL_TCP,
+                Transport::Udp => PROTOCOL_UDP,
+                Transport::Icmp => PROTOCOL_ICMP,
+                Transport::Unix => PROTOCOL_UNIX,
+            }
+        })
+    }
+
+    /// Ports at either end, as the kernel side has them: unused places are 0.
+    pub fn ports(&self) -> [u16; MAX_NUMBERS] {
+        places(&self.0.ports)
+    }
+
+    /// Ports at the source.
+    pub fn source_ports(&self) -> [u16; MAX_NUMBERS] {
+        places(&self.0.source_ports)
+    }
+
+    /// Ports at the destination.
+    pub fn destination_ports(&self) -> [u16; MAX_NUMBERS] {
+        places(&self.0.destination_ports)
+    }
+
+    /// Processes.
+    pub fn pids(&self) -> [u32; MAX_NUMBERS] {
+        places(&self.0.pids)
+    }
+
+    /// Inode numbers of namespaces.
+    pub fn namespaces(&self) -> [u32; MAX_NUMBERS] {
+        places(&self.0.namespaces)
+    }
+
+    /// Addresses.
+    pub fn addresses(&self) -> Vec<AddressPattern> {
+        self.0.addresses.iter().map(|(side, range)| range.pattern(*side)).collect()
+    }
+
+    /// Names of processes.
+    pub fn comms(&self) -> Vec<[u8; 16]> {
+        self.0.comms.iter().map(|name| padded(name)).collect()
+    }
+
+    /// Names of devices.
+    pub fn interfaces(&self) -> Vec<[u8; 16]> {
+        self.0.interfaces.iter().map(|name| padded(name)).collect()
+    }
+
+    /// Names of UNIX sockets.
+    pub fn unix_patterns(&self) -> Vec<UnixPattern> {
+        self.0.unix.iter().map(UnixName::pattern).collect()
+    }
+
+    /// Names of UNIX sockets, as they were asked for.
+    pub fn unix_names(&self) -> &[UnixName] {
+        &self.0.unix
+    }
+
+    /// Whether packets of one namespace, or of one device's flows, are all that is seen of a packet's way.
+    pub fn cuts_paths(&self) -> bool {
+        !self.0.namespaces.is_empty()
+    }
+
+    /// Whether what is wanted of a flow is only known after its first packets.
+    pub fn learns(&self) -> bool {
+        !(self.0.pids.is_empty() && self.0.comms.is_empty() && self.0.interfaces.is_empty())
+    }
+}
+
+fn places<T: Copy + Default>(values: &[T]) -> [T; MAX_NUMBERS] {
+    let mut all = [T::default(); MAX_NUMBERS];
+    for (place, value) in all.iter_mut().zip(values) {
+        *place = *value;
+    }
+    all
+}
+
+fn padded(name: &str) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    for (place, byte) in bytes.iter_mut().zip(name.as_bytes().iter().take(15)) {
+        *place = *byte;
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -63,18 +411,76 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn ports_are_checked() {
-        assert_eq!(Filter::new(&[0]), Err(FilterError::PortZero));
-        assert_eq!(Filter::new(&[1, 2, 3, 4, 5, 6, 7, 8, 9]), Err(FilterError::TooManyPorts { given: 9 }));
-        let filter = Filter::new(&[443, 80, 443]).unwrap();
-        assert_eq!(filter.kernel_ports(), [80, 443, 0, 0, 0, 0, 0, 0]);
+    fn ports(ports: &[u16]) -> Wanted {
+        Wanted { ports: ports.to_vec(), ..Wanted::default() }
     }
 
     #[test]
-    fn a_port_leaves_unix_sockets_alone() {
-        let needed = |filter: &Filter| PROBES.iter().filter(|point| filter.needs(point)).count();
-        assert_eq!(needed(&Filter::default()), PROBES.len());
-        assert_eq!(needed(&Filter::new(&[80]).unwrap()), PROBES.len() - 2);
+    fn values_are_counted() {
+        assert_eq!(
+            Filter::new(ports(&[1, 2, 3, 4, 5, 6, 7, 8, 9])),
+            Err(FilterError::TooMany { option: "--port", given: 9, most: 8 })
+        );
+        assert_eq!(Filter::new(ports(&[443, 80, 443])).unwrap().ports(), [80, 443, 0, 0, 0, 0, 0, 0]);
+        let long = Wanted { comms: vec!["a-name-of-16-byt".to_owned()], ..Wanted::default() };
+        assert!(matches!(Filter::new(long), Err(FilterError::NameLength { option: "--comm", .. })));
+    }
+
+    #[test]
+    fn only_needed_points_are_attached() {
+        let needed = |wanted: Wanted| -> Vec<&str> {
+            let filter = Filter::new(wanted).unwrap();
+            PROBES.iter().filter(|point| filter.needs(point)).map(|point| point.hop).collect()
+        };
+        assert_eq!(needed(Wanted::default()).len(), PROBES.len());
+        assert!(!needed(ports(&[80])).contains(&"unix_stream_sendmsg"));
+        assert!(needed(ports(&[80])).contains(&"udp_rcv"));
+        let tcp = needed(Wanted { transports: vec![Transport::Tcp], ..ports(&[80]) });
+        assert!(tcp.contains(&"tcp_sendmsg") && !tcp.contains(&"udp_rcv"));
+        let unix = needed(Wanted { unix: vec!["/run/x*".parse().unwrap()], ..Wanted::default() });
+        assert!(
+            unix.contains(&"unix_accept")
+                && unix.contains(&"sched_switch")
+                && !unix.contains(&"dev_queue_xmit")
+        );
+    }
+
+    #[test]
+    fn what_can_never_be_is_refused() {
+        let wanted = Wanted { unix: vec!["@x".parse().unwrap()], ..ports(&[80]) };
+        assert_eq!(Filter::new(wanted), Err(FilterError::Contradiction { ip: "--port", unix: "--unix" }));
+    }
+
+    #[test]
+    fn ranges_have_masks() {
+        let range = AddressRange::new("10.1.2.3".parse().unwrap(), 8).unwrap();
+        let pattern = range.pattern(Side::Source);
+        assert_eq!(pattern.address, [u64::from_ne_bytes([10, 0, 0, 0, 0, 0, 0, 0]), 0]);
+        assert_eq!(pattern.mask, [u64::from_ne_bytes([255, 0, 0, 0, 0, 0, 0, 0]), 0]);
+        let all = AddressRange::new("::".parse().unwrap(), 0).unwrap().pattern(Side::Either);
+        assert_eq!((all.mask, all.family), ([0, 0], 10));
+        let one = AddressRange::from("::1".parse::<IpAddr>().unwrap()).pattern(Side::Either);
+        assert_eq!(one.mask, [u64::MAX, u64::MAX]);
+        assert_eq!(AddressRange::new("127.0.0.1".parse().unwrap(), 33), None);
+    }
+
+    #[test]
+    fn names_of_unix_sockets() {
+        let name = |text: &str| text.parse::<UnixName>().unwrap();
+        assert!(name("/run/a").matches(b"/run/a") && !name("/run/a").matches(b"/run/ab"));
+        assert!(name("/run/a*").matches(b"/run/ab"));
+        assert!(name("@a").matches(b"\0a") && !name("@a").matches(b"\0ab"));
+        assert_eq!(name("@a").pattern().len, 2);
+        assert_eq!(
+            name("/run/a").pattern().mask[0],
+            u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0])
+        );
+        assert_eq!(
+            (name("/run/a").path(), name("/run/a*").path(), name("@a").path()),
+            (Some(&b"/run/a"[..]), None, None)
+        );
+        assert_eq!(name("@a*").to_string(), "@a*");
+        assert!("".parse::<UnixName>().is_err());
+        assert!("x".repeat(109).parse::<UnixName>().is_err());
     }
 }

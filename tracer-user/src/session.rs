@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use crate::{
     analyze::LatencyTable,
     correlate::{Correlator, Limits},
-    decode::{Record, decode},
+    decode::decode,
     model::{Coverage, Trust},
     render::{PathWriter, Summary},
     store::Footer,
@@ -21,6 +21,15 @@ pub struct Output {
     pub is_stdout: bool,
 }
 
+/// Which paths are shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown {
+    /// At most so many.
+    pub count: Option<u64>,
+    /// Only those that take at least so long, ns.
+    pub min_ns: u64,
+}
+
 /// A run, from its first record to its summary.
 pub struct Session {
     correlator: Correlator,
@@ -28,19 +37,19 @@ pub struct Session {
     latencies: LatencyTable,
     trust: Trust,
     output: Output,
-    count: Option<u64>,
+    shown: Shown,
 }
 
 impl Session {
-    /// A run that sees `coverage` and shows at most `count` paths.
-    pub fn new(coverage: Coverage, output: Output, count: Option<u64>) -> Self {
+    /// A run that sees `coverage` and shows these paths.
+    pub fn new(coverage: Coverage, output: Output, shown: Shown) -> Self {
         Self {
             correlator: Correlator::new(coverage.clone(), Limits::default()),
             coverage,
             latencies: LatencyTable::default(),
             trust: Trust::default(),
             output,
-            count,
+            shown,
         }
     }
 
@@ -53,7 +62,7 @@ impl Session {
     pub fn record(&mut self, bytes: &[u8]) {
         match decode(bytes) {
             Ok(record) => {
-                self.trust.events += u64::from(matches!(record, Record::Hop(_)));
+                self.trust.events += u64::from(record.is_hop());
                 self.correlator.record(&record);
             }
             Err(_) => self.trust.malformed += 1,
@@ -63,14 +72,15 @@ impl Session {
     /// Shows the paths that have ended.
     pub fn show(&mut self) -> io::Result<()> {
         for path in self.correlator.drain() {
-            if self.count.is_some_and(|count| self.trust.paths() >= count) {
+            if self.shown.count.is_some_and(|count| self.trust.paths() >= count) {
                 self.trust.cut_off += 1;
                 continue;
             }
-            match path.incomplete {
-                None => self.trust.complete += 1,
-                Some(reason) => *self.trust.incomplete.entry(reason).or_insert(0) += 1,
+            if path.total_ns() < self.shown.min_ns {
+                self.trust.too_short += 1;
+                continue;
             }
+            self.trust.count(&path);
             self.latencies.add(&path);
             self.output.writer.path(&path, &mut self.output.to)?;
         }
@@ -79,7 +89,7 @@ impl Session {
 
     /// Whether as many paths were shown as were asked for.
     pub fn is_done(&self) -> bool {
-        self.count.is_some_and(|count| self.trust.paths() >= count)
+        self.shown.count.is_some_and(|count| self.trust.paths() >= count)
     }
 
     /// Ends what has waited too long. `now_ns`: `CLOCK_MONOTONIC`.
@@ -90,6 +100,11 @@ impl Session {
     /// From now on no path begins. `time_ns`: `CLOCK_MONOTONIC`.
     pub fn close(&mut self, time_ns: u64) {
         self.correlator.close(time_ns);
+    }
+
+    /// Whether packets were sent and have not been received.
+    pub fn has_packets_under_way(&self) -> bool {
+        self.correlator.has_packets_under_way()
     }
 
     /// Packets that have not ended.

@@ -1,16 +1,24 @@
 //! Any path at all, for property tests.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use proptest::{collection::vec, option, prelude::*};
 use tracer_common::probes::{Backend, Point};
 
-use crate::model::{Comm, Device, Flow, Hop, Incomplete, MAX_HOPS, Path, Protocol, Task, Tcp};
+use crate::model::{
+    Comm, Device, Dropped, Flow, Hop, Icmp, Incomplete, MAX_HOPS, Path, Protocol, Route, Routing, Task, Tcp,
+    Unix,
+};
 
 fn protocol() -> impl Strategy<Value = Protocol> {
     prop_oneof![
         Just(Protocol::Tcp),
         Just(Protocol::Udp),
+        Just(Protocol::Icmp),
+        Just(Protocol::Icmpv6),
         Just(Protocol::Unix),
         any::<u8>().prop_map(Protocol::Other),
     ]
@@ -30,16 +38,67 @@ fn task() -> impl Strategy<Value = Task> {
     (any::<u32>(), option::of(any::<[u8; 16]>())).prop_map(|(pid, comm)| Task { pid, comm: comm.map(Comm) })
 }
 
+/// Few numbers, so that devices and hops meet.
+fn small() -> impl Strategy<Value = u32> {
+    prop_oneof![0..4_u32, any::<u32>()]
+}
+
+fn text() -> impl Strategy<Value = Arc<str>> {
+    any::<Vec<char>>().prop_map(|text| Arc::from(String::from_iter(text)))
+}
+
 fn device() -> impl Strategy<Value = Device> {
-    let name = any::<Vec<char>>().prop_map(|name| Arc::from(String::from_iter(name)));
-    (any::<u32>(), option::of(name)).prop_map(|(ifindex, name)| Device { ifindex, name })
+    (small(), small(), option::of(text())).prop_map(|(netns, ifindex, name)| Device { netns, ifindex, name })
+}
+
+fn unix() -> impl Strategy<Value = Unix> {
+    let name = vec(any::<u8>(), 0..108).prop_map(Arc::from);
+    (option::of(name), any::<(u8, u32, u32, u32)>()).prop_map(
+        |(name, (socket_type, inode, descriptors, reads))| Unix {
+            name,
+            socket_type,
+            inode,
+            descriptors,
+            reads,
+        },
+    )
+}
+
+fn icmp() -> impl Strategy<Value = Icmp> {
+    (any::<(u8, u8)>(), option::of(protocol())).prop_map(|((kind, code), answers)| Icmp {
+        kind,
+        code,
+        answers,
+    })
+}
+
+fn routing() -> impl Strategy<Value = Routing> {
+    let route = (any::<(u64, u32, u8, i32)>(), option::of(device()), any::<Option<IpAddr>>()).prop_map(
+        |((time_ns, table, route_type, error), device, source)| Route {
+            time_ns: time_ns % 4,
+            table,
+            route_type,
+            device,
+            source,
+            error,
+        },
+    );
+    prop_oneof![Just(Routing::Unknown), Just(Routing::Cached), vec(route, 0..4).prop_map(Routing::Asked),]
+}
+
+fn dropped() -> impl Strategy<Value = Dropped> {
+    (any::<(Option<u32>, u64)>(), option::of(text()), option::of(text())).prop_map(
+        |((reason, location), reason_name, function)| Dropped { reason, reason_name, location, function },
+    )
 }
 
 fn hop() -> impl Strategy<Value = Hop> {
     let point = prop::sample::select(Point::ALL);
     let backend = prop::sample::select(&Backend::ALL[..]);
-    (point, backend, any::<u32>(), any::<u64>(), any::<u32>())
-        .prop_map(|(point, backend, cpu, time_ns, aux)| Hop { point, backend, cpu, time_ns, aux })
+    let time_ns = prop_oneof![0..4_u64, any::<u64>()];
+    (point, backend, any::<u32>(), time_ns, small(), small()).prop_map(
+        |(point, backend, cpu, time_ns, aux, netns)| Hop { point, backend, cpu, time_ns, aux, netns },
+    )
 }
 
 fn incomplete() -> impl Strategy<Value = Incomplete> {
@@ -56,6 +115,9 @@ fn incomplete() -> impl Strategy<Value = Incomplete> {
         I::TooMany,
         I::FlowUnknown,
         I::HopNotSeen,
+        I::ReadNotSeen,
+        I::Entangled,
+        I::CallFailed,
     ];
     prop::sample::select(reasons.to_vec())
 }
@@ -63,16 +125,26 @@ fn incomplete() -> impl Strategy<Value = Incomplete> {
 /// Whatever the types allow, also what no correlator makes: no hops, times that go back, any bytes in names.
 pub(crate) fn path() -> impl Strategy<Value = Path> {
     let tcp = any::<(u8, u32, u32)>().prop_map(|(flags, seq, ack)| Tcp { flags, seq, ack });
-    let subject = (any::<u64>(), option::of(flow()), option::of(vec(any::<u8>(), 0..108)), option::of(tcp));
-    let rest = (any::<u32>(), option::of(device()), option::of(task()), option::of(task()));
-    (subject, rest, vec(hop(), 0..=MAX_HOPS), option::of(incomplete())).prop_map(
-        |((id, flow, unix_name, tcp), (len, device, sender, receiver), hops, incomplete)| Path {
+    let says = (option::of(tcp), option::of(icmp()), option::of(unix()), any::<bool>());
+    let subject = (any::<u64>(), option::of(flow()), any::<u32>(), option::of(task()), option::of(task()));
+    let way = (vec(device(), 0..=6), routing(), option::of(dropped()), vec(hop(), 0..=MAX_HOPS));
+    (subject, says, way, option::of(incomplete())).prop_map(
+        |(
+            (id, flow, len, sender, receiver),
+            (tcp, icmp, unix, retransmitted),
+            (devices, routing, dropped, hops),
+            incomplete,
+        )| Path {
             id,
             flow,
-            unix_name: unix_name.map(Arc::from),
+            unix,
             tcp,
+            icmp,
+            retransmitted,
             len,
-            device,
+            devices: devices.into_iter().collect(),
+            routing,
+            dropped,
             sender,
             receiver,
             hops: hops.into_iter().collect(),

@@ -14,6 +14,8 @@ pub enum Class {
     TcpControl,
     /// UDP.
     Udp,
+    /// `ICMP` and `ICMPv6`.
+    Icmp,
     /// UNIX sockets.
     Unix,
     /// Other IP packets, and those of which the transport is not known.
@@ -22,7 +24,8 @@ pub enum Class {
 
 impl Class {
     /// All of them, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [Self::TcpData, Self::TcpControl, Self::Udp, Self::Unix, Self::Other];
+    pub const ALL: [Self; 6] =
+        [Self::TcpData, Self::TcpControl, Self::Udp, Self::Icmp, Self::Unix, Self::Other];
 
     /// The class of a path.
     pub fn of(path: &Path) -> Self {
@@ -33,6 +36,7 @@ impl Class {
             (Some(_), _) | (None, Some(Protocol::Tcp)) if path.len > 0 => Self::TcpData,
             (Some(_), _) | (None, Some(Protocol::Tcp)) => Self::TcpControl,
             (None, Some(Protocol::Udp)) => Self::Udp,
+            (None, Some(Protocol::Icmp | Protocol::Icmpv6)) => Self::Icmp,
             (None, _) => Self::Other,
         }
     }
@@ -43,6 +47,7 @@ impl Class {
             Self::TcpData => "tcp_data",
             Self::TcpControl => "tcp_control",
             Self::Udp => "udp",
+            Self::Icmp => "icmp",
             Self::Unix => "unix",
             Self::Other => "other",
         }
@@ -54,6 +59,7 @@ impl Class {
             Self::TcpData => "TCP with data",
             Self::TcpControl => "TCP without data",
             Self::Udp => "UDP",
+            Self::Icmp => "ICMP",
             Self::Unix => "UNIX",
             Self::Other => "other IP",
         }
@@ -61,7 +67,7 @@ impl Class {
 }
 
 fn is_unix(path: &Path) -> bool {
-    path.unix_name.is_some()
+    path.unix.is_some()
         || path.flow.is_some_and(|flow| flow.protocol == Protocol::Unix)
         || path.hops.first().is_some_and(|hop| hop.point.row().traffic == Traffic::Unix)
 }

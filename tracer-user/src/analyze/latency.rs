@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use tracer_common::probes::{PROBES, Point};
 
 use super::Class;
-use crate::model::Path;
+use crate::model::{Part, Path};
 
 /// Longer times count as this long: 60 s.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -23,6 +23,10 @@ struct ClassTable {
     /// By `Point as usize`; empty until the class is seen.
     steps: Vec<Cell>,
     total: Cell,
+    /// By `Part as usize`.
+    parts: [Cell; Part::ALL.len()],
+    /// All parts together, ns.
+    shared_ns: u64,
     /// All steps together, ns: what shares are of.
     spent_ns: u64,
 }
@@ -38,26 +42,41 @@ struct Cell {
     histogram: Option<Histogram<u64>>,
 }
 
+/// What a line of the table is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// The step that ends at this hop.
+    Step(Point),
+    /// The whole way of complete paths.
+    Total,
+    /// A part of the way of those paths that were followed to their reader.
+    Share(Part),
+}
+
+impl Counted {
+    /// The hop's name, `total`, or the part's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Step(point) => point.row().hop,
+            Self::Total => "total",
+            Self::Share(part) => part.name(),
+        }
+    }
+}
+
 /// One line of the table.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Row {
     /// The traffic that is counted.
     pub class: Class,
-    /// The hop at which the step ends; `None` for the whole way of complete paths.
-    pub hop: Option<Point>,
-    /// How often the hop was passed; for the whole way, how many paths were complete.
+    /// What of it.
+    pub what: Counted,
+    /// How often the hop was passed; otherwise, how many paths it is about.
     pub count: u64,
-    /// The times of the step; `None` if it was always the first hop, which no step leads to.
+    /// The times; `None` if the hop was always the first one, which no step leads to.
     pub times: Option<Quantiles>,
-    /// Part of all time spent in steps of this class, 0 to 1; `None` for the whole way.
+    /// Of a step: part of all time spent in steps of this class, 0 to 1. Of a part: of all time spent in the three.
     pub share: Option<f64>,
-}
-
-impl Row {
-    /// The hop's name, or `total`.
-    pub fn name(&self) -> &'static str {
-        self.hop.map_or("total", |point| point.row().hop)
-    }
 }
 
 /// Times in ns. Quantiles are within 1 %, the maximum is exact; no time is longer than 60 s.
@@ -90,24 +109,39 @@ impl LatencyTable {
         if path.incomplete.is_none() && !path.hops.is_empty() {
             table.total.passed += 1;
             table.total.record(path.total_ns());
+            table.add_shares(path);
         }
     }
 
-    /// All lines that count anything: by class, in the order of the path, the total last.
+    /// All lines that count anything: by class, in the order of the path, then the total and its parts.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = Vec::new();
         for (class, table) in Class::ALL.into_iter().zip(&self.classes) {
-            let steps = Point::ALL.iter().zip(&table.steps).map(|(point, cell)| (Some(*point), cell));
-            let cells = steps.chain([(None, &table.total)]).filter(|(_, cell)| cell.passed > 0);
-            rows.extend(cells.map(|(hop, cell)| Row {
+            let steps = Point::ALL.iter().zip(&table.steps);
+            let steps = steps.map(|(point, cell)| (Counted::Step(*point), cell, table.spent_ns));
+            let parts = Part::ALL.iter().zip(&table.parts);
+            let parts = parts.map(|(part, cell)| (Counted::Share(*part), cell, table.shared_ns));
+            let cells = steps.chain([(Counted::Total, &table.total, 0)]).chain(parts);
+            rows.extend(cells.filter(|(_, cell, _)| cell.passed > 0).map(|(what, cell, all_ns)| Row {
                 class,
-                hop,
+                what,
                 count: cell.passed,
                 times: cell.quantiles(),
-                share: hop.and_then(|_| cell.share_of(table.spent_ns)),
+                share: cell.share_of(all_ns),
             }));
         }
         rows
+    }
+}
+
+impl ClassTable {
+    /// Counts whose time it was, if that can be told.
+    fn add_shares(&mut self, path: &Path) {
+        let Some(shares) = path.shares() else { return };
+        for (part, cell) in Part::ALL.into_iter().zip(&mut self.parts) {
+            cell.passed += 1;
+            self.shared_ns = self.shared_ns.saturating_add(cell.record(shares.of_part(part)));
+        }
     }
 }
 
@@ -142,8 +176,8 @@ mod tests {
     use super::*;
     use crate::analyze::samples;
 
-    fn row(table: &LatencyTable, hop: Option<Point>) -> Row {
-        table.rows().into_iter().find(|row| row.hop == hop).unwrap()
+    fn row(table: &LatencyTable, what: Counted) -> Row {
+        table.rows().into_iter().find(|row| row.what == what).unwrap()
     }
 
     #[test]
@@ -157,30 +191,43 @@ mod tests {
         for ns in 1..=1000 {
             table.add(&samples::two_hops(ns * 100));
         }
-        let times = row(&table, Some(Point::LoopbackXmit)).times.unwrap();
+        let times = row(&table, Counted::Step(Point::LoopbackXmit)).times.unwrap();
         for (got, exact) in [(times.p50_ns, 50_000), (times.p90_ns, 90_000), (times.p99_ns, 99_000)] {
             assert!(got.abs_diff(exact) <= exact / 100, "{got} is not {exact}");
         }
         assert_eq!(times.max_ns, 100_000);
-        assert_eq!(row(&table, None).times.unwrap().max_ns, 100_000);
+        assert_eq!(row(&table, Counted::Total).times.unwrap().max_ns, 100_000);
     }
 
     #[test]
     fn first_hops_are_counted_but_end_no_step() {
         let mut table = LatencyTable::default();
         table.add(&samples::two_hops(700));
-        let first = row(&table, Some(Point::DevQueueXmit));
+        let first = row(&table, Counted::Step(Point::DevQueueXmit));
         assert_eq!((first.count, first.times, first.share), (1, None, None));
-        assert_eq!(row(&table, Some(Point::LoopbackXmit)).share, Some(1.0));
+        assert_eq!(row(&table, Counted::Step(Point::LoopbackXmit)).share, Some(1.0));
     }
 
     #[test]
     fn incomplete_paths_have_steps_but_no_total() {
         let mut table = LatencyTable::default();
         table.add(&samples::incomplete());
-        assert!(table.rows().iter().all(|row| row.hop.is_some()));
+        assert!(table.rows().iter().all(|row| matches!(row.what, Counted::Step(_))));
         table.add(&samples::tcp_data());
-        assert_eq!(row(&table, None).count, 1);
+        assert_eq!(row(&table, Counted::Total).count, 1);
+    }
+
+    #[test]
+    fn the_parts_of_the_way_to_a_reader_add_up() {
+        let mut table = LatencyTable::default();
+        table.add(&samples::tcp_woken());
+        table.add(&samples::syn());
+        let parts = Part::ALL.map(|part| row(&table, Counted::Share(part)));
+        assert!(parts.iter().all(|part| part.count == 1), "{parts:?}");
+        let spent: u64 = parts.iter().filter_map(|part| part.times).map(|times| times.max_ns).sum();
+        assert_eq!(spent, samples::tcp_woken().total_ns());
+        let shares: f64 = parts.iter().filter_map(|part| part.share).sum();
+        assert!((shares - 1.0).abs() < 1e-9, "{parts:?}");
     }
 
     #[test]
@@ -188,7 +235,7 @@ mod tests {
         let mut table = LatencyTable::default();
         table.add(&samples::two_hops(u64::MAX));
         table.add(&samples::two_hops(LONGEST_NS + 1));
-        let times = row(&table, Some(Point::LoopbackXmit)).times.unwrap();
+        let times = row(&table, Counted::Step(Point::LoopbackXmit)).times.unwrap();
         assert_eq!((times.p50_ns, times.max_ns), (LONGEST_NS, LONGEST_NS));
     }
 

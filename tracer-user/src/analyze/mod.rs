@@ -9,5 +9,5 @@ pub(crate) mod samples;
 mod summary;
 
 pub use class::Class;
-pub use latency::{LatencyTable, Quantiles, Row};
+pub use latency::{Counted, LatencyTable, Quantiles, Row};
 pub use summary::Summary;

@@ -3,6 +3,8 @@
 //! What a kernel says it supports is no proof (a kernel without kprobes says it has the program type), so each attempt
 //! is a real load and a real attach.
 
+use std::collections::HashMap;
+
 use aya::{
     Btf as LoaderBtf, Ebpf, Endianness,
     programs::{BtfTracePoint, FEntry, KProbe, Program, ProgramError},
@@ -29,7 +31,11 @@ pub(super) fn attach_all(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Coverage, CollectError> {
     let needed: Vec<&ProbePoint> = PROBES.iter().filter(|point| plan.filter.needs(point)).collect();
-    let functions: Vec<&str> = needed.iter().flat_map(|point| point.functions.iter().copied()).collect();
+    let functions: Vec<&str> = needed
+        .iter()
+        .filter_map(|point| point.functions().ok())
+        .flat_map(|of| of.names.iter().copied())
+        .collect();
     // Without symbols there are no kprobes; the others go on.
     let symbols = if plan.backends.contains(&Backend::Kprobe) {
         Symbols::running(&functions).map_err(|error| error.to_string())
@@ -46,12 +52,16 @@ pub(super) fn attach_all(
         symbols,
     };
     let mut coverage = Coverage::default();
+    let mut attached = HashMap::new();
     for (done, point) in needed.iter().enumerate() {
-        coverage.set(point.point, attach_point(ebpf, point, &plan.backends, &kernel));
+        coverage.set(point.point, attach_point(ebpf, point, &plan.backends, &kernel, &mut attached));
         progress(done + 1, needed.len());
     }
     Ok(coverage)
 }
+
+/// What became of each program: several points may share one.
+type Programs = HashMap<String, Result<(), String>>;
 
 /// What is known of the kernel that the programs go into.
 struct Kernel<'a> {
@@ -61,10 +71,19 @@ struct Kernel<'a> {
     symbols: Result<Symbols, String>,
 }
 
-fn attach_point(ebpf: &mut Ebpf, point: &ProbePoint, backends: &[Backend], kernel: &Kernel<'_>) -> State {
+fn attach_point(
+    ebpf: &mut Ebpf,
+    point: &ProbePoint,
+    backends: &[Backend],
+    kernel: &Kernel<'_>,
+    programs: &mut Programs,
+) -> State {
     let mut refusals = Vec::new();
+    // What is no function anywhere is a tracepoint, whichever backend was asked for.
+    let is_function = point.functions().is_ok();
+    let backends = if is_function { backends } else { &[Backend::Tracepoint] };
     for backend in backends.iter().copied() {
-        match try_backend(ebpf, point, backend, kernel) {
+        match try_backend(ebpf, point, backend, kernel, programs) {
             Ok(function) => {
                 log::info!("{}: {} {function}", point.hop, backend.name());
                 return State::Attached(Attached { backend, function });
@@ -83,6 +102,7 @@ fn try_backend(
     point: &ProbePoint,
     backend: Backend,
     kernel: &Kernel<'_>,
+    programs: &mut Programs,
 ) -> Result<String, String> {
     // What to attach to, and how people call it.
     let (target, shown) = match backend {
@@ -92,13 +112,17 @@ fn try_backend(
             kernel.tracepoint_target(point).map(|it| (it.name().to_owned(), it.full_name.to_owned()))
         }
     }?;
-    let name = format!("{}_{}", backend.name(), point.hop);
+    let name = format!("{}_{}", backend.name(), point.program_of(backend).row().hop);
+    if let Some(before) = programs.get(&name) {
+        return before.clone().map(|()| shown);
+    }
     let program = ebpf.program_mut(&name).ok_or_else(|| format!("the object has no program {name}"))?;
-    let attached = load_and_attach(program, &target, kernel);
-    attached.map(|()| shown).map_err(|error| {
+    let attached = load_and_attach(program, &target, kernel).map_err(|error| {
         unload(program);
         refusal(&error)
-    })
+    });
+    programs.insert(name, attached.clone());
+    attached.map(|()| shown)
 }
 
 fn load_and_attach(program: &mut Program, target: &str, kernel: &Kernel<'_>) -> Result<(), ProgramError> {
@@ -133,10 +157,11 @@ fn unload(program: &mut Program) {
 impl Kernel<'_> {
     /// fentry needs the function by its own name, with its types.
     fn fentry_target(&self, point: &ProbePoint) -> Result<String, String> {
+        let functions = point.functions()?;
         let mut reason = String::from("no such function in this kernel's type information");
-        for function in point.functions {
+        for function in functions.names {
             let Some(args) = self.btf.function_args(function) else { continue };
-            match check_args(function, point.args, &args) {
+            match check_args(function, functions.args, &args) {
                 Ok(()) => return Ok((*function).to_owned()),
                 Err(differs) => reason = differs,
             }
@@ -148,14 +173,15 @@ impl Kernel<'_> {
     /// points that take none.
     fn kprobe_target(&self, point: &ProbePoint) -> Result<String, String> {
         let symbols = self.symbols.as_ref().map_err(String::clone)?;
-        let mut reason = format!("no symbol {} in this kernel", point.functions.join(" or "));
-        for function in point.functions {
+        let functions = point.functions()?;
+        let mut reason = format!("no symbol {} in this kernel", functions.names.join(" or "));
+        for function in functions.names {
             let Some(symbol) = symbols.get(function) else { continue };
-            if !symbol.exact && !point.args.iter().all(takes_nothing) {
+            if !symbol.exact && !functions.args.iter().all(takes_nothing) {
                 reason = format!("only {} is left of it, whose arguments may lie elsewhere", symbol.taken);
                 continue;
             }
-            match self.btf.function_args(function).map(|args| check_args(function, point.args, &args)) {
+            match self.btf.function_args(function).map(|args| check_args(function, functions.args, &args)) {
                 Some(Err(differs)) => reason = differs,
                 _ => return Ok(symbol.taken.clone()),
             }
@@ -164,7 +190,7 @@ impl Kernel<'_> {
     }
 
     fn tracepoint_target(&self, point: &ProbePoint) -> Result<Tracepoint, String> {
-        let tracepoint = point.tracepoint.map_err(str::to_owned)?;
+        let tracepoint = point.tracepoint()?;
         let args = self
             .btf
             .tracepoint_args(tracepoint.name())

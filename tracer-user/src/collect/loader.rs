@@ -2,11 +2,11 @@
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapError},
+    maps::{Array, Map, MapError},
 };
-use tracer_common::settings::{EVENTS, PORTS};
+use tracer_common::settings::{self, AddressPattern, UnixPattern};
 
-use super::{CollectError, Plan};
+use super::{CollectError, Plan, calls};
 use crate::kernel::btf::Btf;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pathtrace-bpf.o"));
@@ -19,18 +19,67 @@ const LOG_NOTHING: u8 = 0;
 pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     raise_memory_limit();
     let offsets = btf.offsets()?;
-    let ports = plan.filter.kernel_ports();
+    let filter = &plan.filter;
+    let numbers = [filter.ports(), filter.source_ports(), filter.destination_ports()];
+    let (pids, namespaces, protocols) = (filter.pids(), filter.namespaces(), filter.protocol_bits());
+    let count = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
+    let addresses = count(filter.addresses().len());
+    let comms = count(filter.comms().len());
+    let interfaces = count(filter.interfaces().len());
+    let unix = count(filter.unix_patterns().len());
+    let reasons = u32::from(btf.tracepoint_args("kfree_skb").is_some_and(|args| args.len() > 2));
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };
     let mut loader = EbpfLoader::new();
     for (global, offset) in &offsets {
         loader.override_global(global, offset, true);
     }
     loader
-        .override_global(PORTS, &ports, true)
+        .override_global(settings::PORTS, &numbers[0], true)
+        .override_global(settings::SOURCE_PORTS, &numbers[1], true)
+        .override_global(settings::DESTINATION_PORTS, &numbers[2], true)
+        .override_global(settings::PIDS, &pids, true)
+        .override_global(settings::NAMESPACES, &namespaces, true)
+        .override_global(settings::PROTOCOLS, &protocols, true)
+        .override_global(settings::ADDRESS_COUNT, &addresses, true)
+        .override_global(settings::COMM_COUNT, &comms, true)
+        .override_global(settings::INTERFACE_COUNT, &interfaces, true)
+        .override_global(settings::UNIX_PATTERN_COUNT, &unix, true)
+        .override_global(settings::DROPS_HAVE_REASONS, &reasons, true)
+        .override_global(settings::SYSTEM_CALLS, &calls::NUMBERS, true)
+        .override_global(settings::CALL_ARGUMENTS, &calls::ARGUMENTS, true)
         .override_global(aya_log::LEVEL, &log_level, false)
-        .map_max_entries(EVENTS, plan.buffer_bytes)
-        .load(OBJECT)
-        .map_err(CollectError::Load)
+        .map_max_entries(settings::EVENTS, plan.buffer_bytes);
+    let mut ebpf = loader.load(OBJECT).map_err(CollectError::Load)?;
+    fill(&mut ebpf, settings::ADDRESSES, filter.addresses().into_iter().map(Pod))?;
+    fill(&mut ebpf, settings::COMMS, filter.comms())?;
+    fill(&mut ebpf, settings::INTERFACES, filter.interfaces())?;
+    fill(&mut ebpf, settings::UNIX_PATTERNS, filter.unix_patterns().into_iter().map(Pod))?;
+    Ok(ebpf)
+}
+
+/// What a map of settings holds, for aya.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Pod<T>(T);
+
+// SAFETY: `repr(C)`, integers only, no implicit padding.
+unsafe impl aya::Pod for Pod<AddressPattern> {}
+// SAFETY: as above.
+unsafe impl aya::Pod for Pod<UnixPattern> {}
+
+/// Writes the first elements of an array.
+fn fill<T: aya::Pod>(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    values: impl IntoIterator<Item = T>,
+) -> Result<(), CollectError> {
+    let map = ebpf.map_mut(name).ok_or(CollectError::NoMap(name))?;
+    let mut array = Array::<_, T>::try_from(map).map_err(CollectError::map(name))?;
+    for (index, value) in values.into_iter().enumerate() {
+        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        array.set(index, value, 0).map_err(CollectError::map(name))?;
+    }
+    Ok(())
 }
 
 /// Takes a map out of the object.

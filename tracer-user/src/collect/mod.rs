@@ -3,6 +3,7 @@
 //! Nothing is pinned: programs, maps and links live exactly as long as this process, whatever ends it.
 
 mod attach;
+mod calls;
 mod error;
 mod loader;
 mod misses;
@@ -15,7 +16,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use tracer_common::{
-    event::{KIND_HOP, KINDS},
+    event::{KINDS, is_hop},
     probes::Backend,
 };
 
@@ -48,7 +49,7 @@ pub struct Collector {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
-    enabled: Array<MapData, u32>,
+    enabled: Array<MapData, u64>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     coverage: Coverage,
     /// Whether the kernel counts each program that it skips.
@@ -83,13 +84,23 @@ impl Collector {
     /// All programs begin to work. Returns the moment, `CLOCK_MONOTONIC` ns: what happened before it was not seen.
     pub fn start(&mut self) -> Result<u64, CollectError> {
         self.missed_before = self.misses().unwrap_or(0);
-        self.enabled.set(0, 1, 0).map_err(CollectError::map(tracer_common::settings::ENABLED))?;
+        for backend in Backend::ALL {
+            let points =
+                self.coverage.by_backend(backend).fold(0u64, |bits, point| bits | 1 << (point as u8));
+            self.enable(backend, points)?;
+        }
         Ok(monotonic_now_ns())
     }
 
     /// All programs stop working. Records that they have written stay.
     pub fn stop(&mut self) -> Result<(), CollectError> {
-        self.enabled.set(0, 0, 0).map_err(CollectError::map(tracer_common::settings::ENABLED))
+        Backend::ALL.into_iter().try_for_each(|backend| self.enable(backend, 0))
+    }
+
+    /// Says which points' records the programs of a backend write, a bit each.
+    fn enable(&mut self, backend: Backend, points: u64) -> Result<(), CollectError> {
+        let set = self.enabled.set(backend as u32, points, 0);
+        set.map_err(CollectError::map(tracer_common::settings::ENABLED))
     }
 
     /// Hands over the records that are there, at most `limit`, in the order in which they were written. Returns how
@@ -120,7 +131,7 @@ impl Collector {
         for kind in 0..KINDS {
             let counts = self.lost.get(&kind, 0).map_err(CollectError::map(tracer_common::settings::LOST))?;
             let total: u64 = counts.iter().sum();
-            if kind == u32::from(KIND_HOP) {
+            if u8::try_from(kind).is_ok_and(is_hop) {
                 losses.hops += total;
             } else {
                 losses.others += total;

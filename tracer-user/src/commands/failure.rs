@@ -26,8 +26,8 @@ pub enum Failure {
         /// The program's file, quoted for a shell.
         program: String,
     },
-    /// No point could be attached.
-    #[error("no probe point could be attached, so there is nothing to see:\n{0}")]
+    /// No point that packets and messages pass could be attached.
+    #[error("nothing that packets pass could be attached, so there is nothing to see:\n{0}")]
     NothingAttached(String),
     /// What the kernel says of itself cannot be read.
     #[error(transparent)]
@@ -38,6 +38,16 @@ pub enum Failure {
     /// The kernel side failed.
     #[error(transparent)]
     Collect(#[from] CollectError),
+    /// An option's value means nothing here.
+    #[error("{option} {value}: {why}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// What it was given.
+        value: String,
+        /// What is wrong with it, and what is valid.
+        why: String,
+    },
     /// The filter cannot be.
     #[error(transparent)]
     Filter(#[from] FilterError),

@@ -4,6 +4,7 @@ mod doctor;
 mod failure;
 mod generate;
 mod live;
+mod names_of_drops;
 mod outcome;
 mod output;
 mod recording;
@@ -11,6 +12,7 @@ mod report;
 mod stop;
 mod trace;
 mod traced;
+mod wanted;
 
 use std::io::{self, Write as _};
 

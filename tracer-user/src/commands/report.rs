@@ -5,7 +5,7 @@ use std::{fs::File, io::BufReader};
 use super::{Failure, Outcome, output};
 use crate::{
     cli::ReportArgs,
-    session::Session,
+    session::{Session, Shown},
     store::{Frame, Reader, StoreError},
 };
 
@@ -23,7 +23,7 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
     let mut reader = Reader::new(BufReader::with_capacity(1 << 20, file)).map_err(store)?;
     let coverage = reader.coverage();
     let output = output::open(&args.output, &coverage, reader.header().realtime_offset_ns)?;
-    let mut session = Session::new(coverage, output, args.count);
+    let mut session = Session::new(coverage, output, Shown { count: args.count, min_ns: 0 });
     let mut count = 0;
     let mut damage: Option<StoreError> = None;
     let mut footer = None;

@@ -11,7 +11,15 @@ use std::{
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
-use super::{Failure, Outcome, recording::Recording, say, stop::Stop, traced::Traced};
+use super::{
+    Failure, Outcome,
+    names_of_drops::NamesOfDrops,
+    recording::Recording,
+    say,
+    stop::Stop,
+    traced::Traced,
+    wanted::{wanted, warn_of_unbound},
+};
 use crate::{
     cli::TraceArgs,
     collect::{Collector, Plan},
@@ -19,11 +27,12 @@ use crate::{
     kernel::{
         btf::Btf,
         clock::{monotonic_now_ns, realtime_offset_ns},
+        drop_reasons::DropReasons,
         features::{Features, Lockdown},
     },
     model::{Coverage, Trust},
     render::{Start, Style, write_banner},
-    session::{Output, Session},
+    session::{Output, Session, Shown},
     store::Footer,
 };
 
@@ -35,8 +44,11 @@ const BUSY_SLEEP: Duration = Duration::from_millis(1);
 const IDLE_SLEEP: Duration = Duration::from_millis(16);
 /// How often waiting paths are looked at.
 const ADVANCE_EVERY: Duration = Duration::from_millis(50);
-/// How long packets that are on their way when the run is stopped may take to arrive.
+/// How long data that has arrived when the run is stopped may take to be read.
 const GRACE: Duration = Duration::from_millis(100);
+/// How long packets that are on their way when the run is stopped may take to arrive. On real machines they take
+/// microseconds, on emulated ones a softirq may wait for long.
+const ARRIVAL: Duration = Duration::from_secs(1);
 
 /// Why nothing can be attached where the kernel may not even be read.
 const LOCKED_DOWN: &str = "This kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which \
@@ -50,7 +62,8 @@ pub(super) fn trace(
     recording: Option<&Path>,
 ) -> Result<Outcome, Failure> {
     start_log(args.verbose);
-    let filter = Filter::new(&args.ports)?;
+    let filter = Filter::new(wanted(&args.filters)?)?;
+    warn_of_unbound(filter.unix_names());
     let features = Features::running()?;
     check_privileges(&features)?;
     // A file left by an earlier run must not say that this one is ready.
@@ -79,22 +92,23 @@ pub(super) fn trace(
         progress.set_position(done as u64);
     })?;
     progress.finish_and_clear();
+    let drop_reasons = DropReasons::of(&btf);
     drop(btf);
 
     let coverage = collector.coverage().clone();
-    say_what_is_seen(&features, &coverage, begun.elapsed(), args.quiet)?;
+    say_what_is_seen(&features, &coverage, begun.elapsed(), args)?;
     let offset = realtime_offset_ns();
     let output = open(&coverage, offset)?;
     let recording =
         recording.map(|path| Recording::create(path, &features.release, &coverage, offset)).transpose()?;
-    let session = Session::new(coverage, output, args.count);
+    let session = Session::new(coverage, output, Shown { count: args.count, min_ns: min_latency_ns(args) });
 
     // One thread is enough: draining never waits for anything but time, and it is what everything else waits for.
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|source| Failure::System { what: "start the event loop", source })?
-        .block_on(run(args, collector, session, recording))
+        .block_on(run(args, collector, session, recording, NamesOfDrops::new(drop_reasons)))
 }
 
 /// Starts tracing and the command, and waits for both to end.
@@ -103,13 +117,15 @@ async fn run(
     mut collector: Collector,
     session: Session,
     recording: Option<Recording>,
+    names: NamesOfDrops,
 ) -> Result<Outcome, Failure> {
     let mut stop = Stop::install()?;
     let started_ns = collector.start()?;
     let mut command = Traced::start(&args.exec, session.data_is_stdout())?;
     // Whatever ends tracing, the command is waited for.
-    let run = Run { collector, session, recording, started_ns };
-    let traced = run.run(args, &mut stop, &mut command).await;
+    let run = Run { collector, session, recording, names, started_ns };
+    // Boxed, as it is large.
+    let traced = Box::pin(run.run(args, &mut stop, &mut command)).await;
     let status = command.finish(&mut stop, args.quiet).await;
     match (traced, status) {
         // Whoever read our output went away, which is no business of the command's.
@@ -126,6 +142,7 @@ struct Run {
     collector: Collector,
     session: Session,
     recording: Option<Recording>,
+    names: NamesOfDrops,
     started_ns: u64,
 }
 
@@ -186,7 +203,10 @@ impl Run {
             recording.close(stopped_ns)?;
         }
         let grace = Instant::now();
-        while !self.session.is_done() && self.session.unfinished() > 0 && grace.elapsed() < GRACE {
+        while !self.session.is_done()
+            && (grace.elapsed() < GRACE && self.session.unfinished() > 0
+                || grace.elapsed() < ARRIVAL && self.session.has_packets_under_way())
+        {
             self.pump()?;
             sleep(BUSY_SLEEP).await;
         }
@@ -203,13 +223,17 @@ impl Run {
 
     /// Takes one batch of records from the kernel and shows the paths that it ended. Returns how many records there were.
     fn pump(&mut self) -> Result<usize, Failure> {
-        let Self { collector, session, recording, .. } = self;
+        let Self { collector, session, recording, names, .. } = self;
         let mut written = Ok(());
-        let count = collector.drain(BATCH, |record| {
+        let mut take = |record: &[u8]| {
             if let (Some(recording), Ok(())) = (&mut *recording, &written) {
                 written = recording.record(record);
             }
             session.record(record);
+        };
+        let count = collector.drain(BATCH, |record| {
+            names.before(record, &mut take);
+            take(record);
         });
         written?;
         if count > 0 {
@@ -219,25 +243,29 @@ impl Run {
     }
 }
 
+fn min_latency_ns(args: &TraceArgs) -> u64 {
+    args.filters.min_latency.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX))
+}
+
 /// Says on standard error what is attached; an error if nothing is.
 fn say_what_is_seen(
     features: &Features,
     coverage: &Coverage,
     took: Duration,
-    quiet: bool,
+    args: &TraceArgs,
 ) -> Result<(), Failure> {
-    let start = Start { kernel: &features.release, coverage, took };
+    let start = Start { kernel: &features.release, coverage, took, verbose: args.verbose > 0 };
     let style = Style { color: false, ..Style::default() };
     let mut said = Vec::new();
     write_banner(&start, style, &mut said).map_err(Failure::Output)?;
     let mut said = String::from_utf8_lossy(&said).into_owned();
-    if coverage.counts().0 == 0 {
+    if !coverage.sees_traffic() {
         if features.lockdown == Some(Lockdown::Confidentiality) {
             said.push_str(LOCKED_DOWN);
         }
         return Err(Failure::NothingAttached(said));
     }
-    if !quiet {
+    if !args.quiet {
         say(&said);
     }
     Ok(())

@@ -1,9 +1,17 @@
 //! What happens to data after TCP has received it: the wake-up of the reader and the read, joined by sequence number.
 
-use tracer_common::{event::HopRecord, probes::Point};
+use tracer_common::{
+    event::HopRecord,
+    probes::{Backend, Point},
+};
 
-use super::{Correlator, flows::FlowKey, in_flight::PacketKey, process};
-use crate::model::{Hop, Incomplete, Tcp};
+use super::{
+    Correlator,
+    flows::FlowKey,
+    in_flight::{Packet, PacketKey},
+    process,
+};
+use crate::model::{Hop, Incomplete, Protocol, Tcp};
 
 /// The ACK flag.
 pub(super) const ACK: u8 = 0x10;
@@ -36,10 +44,13 @@ impl Correlator {
 }
 
 impl Correlator {
-    /// A packet has reached its transport. Without data, or where reads are not seen, that is its end.
+    /// The transport has the packet, and has not dropped it. Without data, or where reads are not seen, that is its end.
     pub(super) fn delivered(&mut self, key: PacketKey) {
         let Some(packet) = self.in_flight.get(key) else { return };
-        if packet.tcp.is_none() || packet.len == 0 || !self.coverage.sees(Point::TcpRecvmsg) {
+        if packet.tcp.is_none() {
+            return self.datagram_delivered(key);
+        }
+        if packet.len == 0 || !self.coverage.sees(Point::TcpRecvmsg) {
             return self.end(key, None);
         }
         let end = packet.end_seq();
@@ -74,6 +85,7 @@ impl Correlator {
             }
             if !is_after(packet.end_seq(), record.seq) && packet.last_ns() <= hop.time_ns {
                 packet.add(hop);
+                packet.woken_on = record.sk;
             }
         }
     }
@@ -98,6 +110,7 @@ impl Correlator {
                 packet.awaits_reader = false;
                 // What came while the read was under way came a second time.
                 if packet.last_ns() <= hop.time_ns {
+                    self.wakes.give(record.tid, hop.time_ns, packet);
                     packet.add(hop);
                 }
             }
@@ -105,6 +118,111 @@ impl Correlator {
         }
         self.read_now.clear();
         self.flows.idle(flow);
+    }
+
+    /// A UDP datagram, or another packet that is no segment, is with its protocol.
+    fn datagram_delivered(&mut self, key: PacketKey) {
+        let Some(packet) = self.in_flight.get(key) else { return };
+        let is_udp = packet
+            .read_on()
+            .and_then(|flow| self.flows.get(flow))
+            .is_some_and(|state| state.flow.protocol == Protocol::Udp);
+        if !is_udp || !self.coverage.sees(Point::UdpRecvmsg) {
+            return self.end(key, None);
+        }
+        let is_new = !packet.awaits_reader;
+        // Where a read does not name its datagram, only one that is known to be in a queue can be waited for.
+        let mut is_awaited =
+            self.names_datagrams() || !self.coverage.sees(Point::SockDefReadable) || packet.woken_on != 0;
+        if is_new
+            && !self.names_datagrams()
+            && let Some(state) = packet.read_on().and_then(|flow| self.flows.get(flow))
+        {
+            is_awaited |= self.datagrams.received(state.flow, packet, key);
+        }
+        if let Some(packet) = self.in_flight.get_mut(key) {
+            packet.awaits_reader |= is_awaited;
+        }
+    }
+
+    /// The datagram in this memory, if it is one that was received and that the record is about.
+    fn received_datagram(
+        &self,
+        flow: Option<FlowKey>,
+        record: &HopRecord,
+        time_ns: u64,
+    ) -> Option<PacketKey> {
+        let key = self.in_flight.by_skb(record.skb)?;
+        let packet = self.in_flight.get(key)?;
+        let is_it = packet.stage >= Point::NetifReceiveSkb
+            && packet.tcp.is_none()
+            && packet.len == record.len
+            && packet.last_ns() <= time_ns
+            && self.same_ends(packet, flow);
+        is_it.then_some(key)
+    }
+
+    /// Whether a read of a datagram names the one that it took.
+    pub(super) fn names_datagrams(&self) -> bool {
+        self.coverage.attached(Point::UdpRecvmsg).is_none_or(|at| at.backend != Backend::Tracepoint)
+    }
+
+    /// The reader of a UDP socket is woken.
+    pub(super) fn datagram_readable(&mut self, flow: Option<FlowKey>, record: &HopRecord, hop: Hop) {
+        let Some(key) = self.received_datagram(flow, record, hop.time_ns) else { return };
+        self.receiving.forget(key);
+        if let Some(packet) = self.in_flight.get_mut(key)
+            && packet.woken_on == 0
+        {
+            packet.add(hop);
+            packet.woken_on = record.sk;
+        }
+        self.datagram_delivered(key);
+        if !self.names_datagrams() {
+            let flow = self.in_flight.get(key).and_then(Packet::read_on);
+            let flow = flow.and_then(|flow| self.flows.get(flow)).map(|state| state.flow);
+            self.datagrams.queued(record, flow, key, &self.in_flight);
+        }
+    }
+
+    fn end_vanished(&mut self, mut vanished: Vec<PacketKey>) {
+        for key in vanished.drain(..) {
+            self.end(key, Some(Incomplete::Entangled));
+        }
+        self.read_now = vanished;
+    }
+
+    /// A process has read a datagram.
+    pub(super) fn datagram_read(&mut self, flow: Option<FlowKey>, record: &HopRecord, hop: Hop) {
+        let read = if hop.backend == Backend::Tracepoint {
+            let mut vanished = std::mem::take(&mut self.read_now);
+            let read = self.datagrams.read(record, &mut vanished, &self.in_flight);
+            self.end_vanished(vanished);
+            read
+        } else {
+            self.received_datagram(flow, record, hop.time_ns)
+        };
+        if let Some(key) = read {
+            self.datagram_taken(key, record, hop);
+        }
+    }
+
+    fn datagram_taken(&mut self, key: PacketKey, record: &HopRecord, hop: Hop) {
+        self.receiving.forget(key);
+        // A softirq may have come between the read and its record.
+        if self
+            .in_flight
+            .get(key)
+            .is_some_and(|packet| packet.last_ns() > hop.time_ns && !packet.passed(Point::SockDefReadable))
+        {
+            return self.end(key, Some(Incomplete::Entangled));
+        }
+        if let Some(packet) = self.in_flight.get_mut(key) {
+            self.wakes.give(record.tid, hop.time_ns, packet);
+            packet.receiver = process(record);
+            packet.add(hop);
+        }
+        self.end(key, None);
     }
 
     /// A path ends otherwise than by being read.

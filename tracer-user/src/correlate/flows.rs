@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use slotmap::SlotMap;
 use tracer_common::event::{FlowRecord, NO_FLOW};
 
-use super::in_flight::PacketKey;
+use super::{in_flight::PacketKey, sends::SendCall};
 use crate::model::{Flow, Protocol};
 
 /// `AF_INET6` on the wire.
@@ -33,14 +33,18 @@ pub(super) struct FlowState {
     pub(super) receiver: Option<u32>,
     /// Packets that were received and wait to be read, by the end of their data.
     pub(super) waiting: VecDeque<PacketKey>,
-    /// The packet with data that was last handed to a device.
-    pub(super) at_device: Option<PacketKey>,
+    /// The packets with data that were last handed to a device, which may cut them into segments.
+    pub(super) at_device: VecDeque<PacketKey>,
     /// Everything before this sequence number has been read.
     pub(super) read_up_to: Option<u32>,
+    /// The send calls whose data may still be sent, by the sequence number of their first byte.
+    pub(super) sends: VecDeque<SendCall>,
+    /// The sequence number behind the last data that was sent.
+    pub(super) sent_up_to: Option<u32>,
     /// A RST ended the conversation.
     pub(super) reset: bool,
     /// Sequence number of the SYN that began it.
-    syn: Option<u32>,
+    pub(super) syn: Option<u32>,
     /// How many of the kernel's numbers name it.
     numbers: usize,
 }
@@ -88,8 +92,10 @@ impl Flows {
                 sender: None,
                 receiver: None,
                 waiting: VecDeque::new(),
-                at_device: None,
+                at_device: VecDeque::new(),
                 read_up_to: None,
+                sends: VecDeque::new(),
+                sent_up_to: None,
                 reset: false,
                 syn: None,
                 numbers: 0,
@@ -142,6 +148,8 @@ impl Flows {
     pub(super) fn forget_conversation(&mut self, key: FlowKey) -> VecDeque<PacketKey> {
         let Some(state) = self.states.get_mut(key) else { return VecDeque::new() };
         (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
+        state.sent_up_to = None;
+        state.sends.clear();
         std::mem::take(&mut state.waiting)
     }
 
@@ -205,16 +213,18 @@ impl Flows {
     }
 }
 
+/// An address from its bytes on the wire.
+pub(super) fn address_of(bytes: [u8; 16], is_v6: bool) -> IpAddr {
+    if is_v6 {
+        return IpAddr::V6(Ipv6Addr::from(bytes));
+    }
+    let [a, b, c, d, ..] = bytes;
+    IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+}
+
 /// A flow from its record.
 pub(super) fn flow_of(record: &FlowRecord) -> Flow {
-    let address = |bytes: [u8; 16]| {
-        if record.family == AF_INET6 {
-            IpAddr::V6(Ipv6Addr::from(bytes))
-        } else {
-            let [a, b, c, d, ..] = bytes;
-            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-        }
-    };
+    let address = |bytes| address_of(bytes, record.family == AF_INET6);
     Flow {
         protocol: Protocol::from_ip(record.protocol),
         src: SocketAddr::new(address(record.saddr), record.sport),

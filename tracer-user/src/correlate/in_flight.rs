@@ -1,13 +1,14 @@
 //! The packets on their way.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, net::IpAddr};
 
+use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use slotmap::SlotMap;
-use tracer_common::probes::Point;
+use tracer_common::{event::HopRecord, probes::Point};
 
 use super::flows::FlowKey;
-use crate::model::{Device, Hop, Hops, Incomplete, Tcp};
+use crate::model::{Device, Hop, Hops, Icmp, Incomplete, Protocol, Tcp};
 
 /// The number of a packet whose number a segment that was cut from it has taken.
 pub(super) const UNNUMBERED: u64 = 0;
@@ -21,7 +22,34 @@ pub(super) struct Cut {
     pub(super) bytes: u32,
 }
 
-/// A packet whose path has begun and not ended.
+/// What a packet's transport header says: for TCP flags and both numbers, for ICMP type and code as `HopRecord::seq` has
+/// them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) flags: u8,
+    pub(super) seq: u32,
+    pub(super) ack: u32,
+}
+
+impl Header {
+    pub(super) fn of(record: &HopRecord) -> Self {
+        Self { flags: record.tcp_flags, seq: record.seq, ack: record.ack }
+    }
+
+    /// What it says as one of ICMP.
+    pub(super) fn icmp(self, protocol: Protocol) -> Option<Icmp> {
+        let [_, _, kind, code] = self.seq.to_be_bytes();
+        let is_error = match protocol {
+            Protocol::Icmp => matches!(kind, 3 | 4 | 5 | 11 | 12),
+            Protocol::Icmpv6 => matches!(kind, 1..=4),
+            _ => return None,
+        };
+        let answers = u8::try_from(self.ack).ok().filter(|_| is_error).map(Protocol::from_ip);
+        Some(Icmp { kind, code, answers })
+    }
+}
+
+/// A packet, or a message on a UNIX socket, whose path has begun and not ended.
 #[derive(Clone, Debug)]
 pub(super) struct Packet {
     pub(super) id: u64,
@@ -30,20 +58,89 @@ pub(super) struct Packet {
     pub(super) flow: Option<FlowKey>,
     /// The flow as its receiver sees it: on a veth device the namespace is another one.
     pub(super) received_on: Option<FlowKey>,
-    pub(super) unix_name: Option<Arc<[u8]>>,
+    /// For a message on a UNIX socket.
+    pub(super) message: Option<Message>,
+    pub(super) header: Header,
     pub(super) tcp: Option<Tcp>,
+    pub(super) retransmitted: bool,
     pub(super) len: u32,
-    pub(super) ifindex: Option<u32>,
+    /// Namespace and index of the devices that it was on.
+    pub(super) on_devices: ArrayVec<(u32, u32), 6>,
     pub(super) sender: Option<u32>,
+    pub(super) receiver: Option<u32>,
+    /// The socket whose reader was woken for it, 0 if none was.
+    pub(super) woken_on: u64,
     /// The furthest point at which its `sk_buff` was seen.
     pub(super) stage: Point,
     pub(super) hops: Hops,
+    /// What routing tables answered for it, in the order of times.
+    pub(super) routes: Vec<Route>,
     /// What the device layer has cut from it: how far, and how many bytes.
     pub(super) cut: Cut,
     /// Received; its data waits to be read.
     pub(super) awaits_reader: bool,
+    pub(super) dropped: Option<Drop>,
     /// Why the path cannot be whole, whatever comes.
     pub(super) doubt: Option<Incomplete>,
+}
+
+/// What a routing table answered, with the device still a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "as in `model::Route`, where `type` is a keyword")]
+pub(super) struct Route {
+    pub(super) time_ns: u64,
+    pub(super) table: u32,
+    pub(super) route_type: u8,
+    pub(super) ifindex: u32,
+    pub(super) netns: u32,
+    pub(super) source: Option<IpAddr>,
+    pub(super) error: i32,
+}
+
+/// Where and why the kernel dropped a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Drop {
+    pub(super) reason: Option<u32>,
+    pub(super) location: u64,
+}
+
+/// How far a message on a UNIX socket, or a connection, has come.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Message {
+    /// The socket that sends or connects.
+    pub(super) sk: u64,
+    /// The socket that it goes to, 0 if not known.
+    pub(super) to: u64,
+    /// `SOCK_*`.
+    pub(super) socket_type: u8,
+    /// It is a connection.
+    pub(super) connects: bool,
+    /// The thread whose call it is.
+    pub(super) tid: u32,
+    /// Bytes that the call was asked to send, `AUX_UNKNOWN` if not known.
+    pub(super) asked: u32,
+    /// Bytes in the `sk_buff`s that were seen to be queued.
+    pub(super) queued: u32,
+    /// `sk_buff`s that were queued, and that were read to their end. A connection is one, and accepted once.
+    pub(super) buffers: u32,
+    pub(super) buffers_read: u32,
+    /// Wake-ups at which the `sk_buff` was gone already: the reader had taken it.
+    pub(super) unseen: u32,
+    /// An `sk_buff` was read, and its wake-up has not come yet: the next `sk_buff` can only come after it.
+    pub(super) early: bool,
+    /// The call may queue more.
+    pub(super) is_open: bool,
+    pub(super) descriptors: u32,
+    pub(super) reads: u32,
+    /// The latest copy.
+    pub(super) read: Option<Hop>,
+}
+
+impl Message {
+    /// Whether all that was sent has been read.
+    pub(super) fn is_read(&self) -> bool {
+        !self.is_open && self.unseen == 0 && self.buffers == self.buffers_read
+    }
 }
 
 impl Packet {
@@ -60,9 +157,26 @@ impl Packet {
         }
     }
 
+    /// Adds the answer of a routing table, which is a hop as well.
+    pub(super) fn add_route(&mut self, hop: Hop, route: Route) {
+        self.add(hop);
+        let at = self.routes.partition_point(|earlier| earlier.time_ns <= route.time_ns);
+        self.routes.insert(at, route);
+    }
+
+    /// The device that it was last seen on.
+    pub(super) fn ifindex(&self) -> Option<u32> {
+        self.hops.iter().rev().find_map(Hop::ifindex)
+    }
+
     /// Whether it was last seen when it was handed to a device that is not the loopback device.
     pub(super) fn left_by_device(&self) -> bool {
-        self.stage <= Point::DevQueueXmit && self.ifindex.is_some_and(|index| index != Device::LOOPBACK)
+        self.stage < Point::LoopbackXmit && self.ifindex().is_some_and(|index| index != Device::LOOPBACK)
+    }
+
+    /// Whether the driver of a device that is not the loopback device has it.
+    pub(super) fn is_with_driver(&self) -> bool {
+        self.stage == Point::DevHardStartXmit
     }
 
     /// The flow on whose socket its data is read.
@@ -165,20 +279,31 @@ impl InFlight {
         self.by_age.iter().copied().filter(|key| self.packets.contains_key(*key)).collect()
     }
 
-    /// Packets on their way whose last hop was before `time_ns`, and the time of the earliest one among the others.
-    /// Data that waits to be read may wait as long as it likes.
-    pub(super) fn idle_since(&self, time_ns: u64) -> (Vec<PacketKey>, Option<u64>) {
+    /// Packets on their way whose patience has ended at `now_ns`, and the time at which that of the next one ends.
+    /// `patience` says how long each may be between two hops, ns. Data that waits to be read may wait as long as it likes.
+    pub(super) fn idle(
+        &self,
+        now_ns: u64,
+        patience: impl Fn(&Packet) -> u64,
+    ) -> (Vec<PacketKey>, Option<u64>) {
         let mut idle = Vec::new();
-        let mut earliest: Option<u64> = None;
+        let mut next: Option<u64> = None;
         for (key, packet) in self.packets.iter().filter(|(_, packet)| !packet.awaits_reader) {
-            let last = packet.last_ns();
-            if last < time_ns {
+            let ends = packet.last_ns().saturating_add(patience(packet));
+            if ends < now_ns {
                 idle.push(key);
             } else {
-                earliest = Some(earliest.map_or(last, |earliest| earliest.min(last)));
+                next = Some(next.map_or(ends, |next| next.min(ends)));
             }
         }
-        (idle, earliest)
+        (idle, next)
+    }
+
+    /// Whether packets were sent and have not been received.
+    pub(super) fn has_packets_under_way(&self) -> bool {
+        self.packets
+            .values()
+            .any(|packet| !packet.awaits_reader && packet.message.is_none() && !packet.is_with_driver())
     }
 
     /// How many keys are kept, live or not.

@@ -7,41 +7,49 @@
 //!   (`segments`);
 //! * for a routing question, the thread that asked and the flow it asked for (`routes`);
 //! * for the poll that took it off a backlog, the CPU that the packet was received on (`packets`);
+//! * for the send call, the flow and the sequence numbers (`sends`), or the thread and the socket (`datagrams`);
 //! * for the wake-up and the read, the flow and the sequence numbers (`delivery`);
-//! * on UNIX sockets, the thread that sends and the socket that it wakes (`unix`).
+//! * for the scheduler's part, the socket that a thread was woken for and the thread that reads (`wakes`);
+//! * on UNIX sockets, the thread that sends, and the `sk_buff`s that it queues and the reader copies (`unix`).
 //!
 //! The records of one packet arrive in the order in which they happened, whatever CPUs they come from: room in the
 //! ring buffer is reserved under one lock, and each hop happens after the one before it. When in doubt a path is
 //! incomplete: two packets are never joined.
 
+mod datagrams;
 mod delivery;
+mod drops;
 mod flows;
 mod in_flight;
 mod names;
 mod packets;
 mod routes;
 mod segments;
+mod sends;
 mod unix;
+mod wakes;
 
 #[cfg(test)]
 mod tests;
 
 use tracer_common::{
-    event::{HopRecord, NO_FLOW},
+    event::{AUX_UNKNOWN, HopRecord},
     probes::{Backend, Point},
 };
 
 use self::{
+    datagrams::Datagrams,
     flows::Flows,
     in_flight::{InFlight, Packet, PacketKey, UNNUMBERED},
     names::Names,
     packets::{Receiving, SETTLE_NS},
     routes::Routes,
-    unix::UnixCalls,
+    unix::UnixSockets,
+    wakes::Wakes,
 };
 use crate::{
     decode::Record,
-    model::{Coverage, Hop, Incomplete, Path},
+    model::{Coverage, Devices, Hop, Incomplete, Path, Route, Routing, Tcp},
 };
 
 /// Bounds on what is remembered.
@@ -71,7 +79,9 @@ pub struct Correlator {
     in_flight: InFlight,
     receiving: Receiving,
     routes: Routes,
-    unix: UnixCalls,
+    unix: UnixSockets,
+    datagrams: Datagrams,
+    wakes: Wakes,
     /// `CLOCK_MONOTONIC`, ns, after which no path begins.
     closes_at_ns: Option<u64>,
     /// The time of the latest record, or the latest time given.
@@ -93,7 +103,9 @@ impl Correlator {
         Self {
             flows: Flows::new(limits.known),
             names: Names::new(limits.known),
-            unix: UnixCalls::new(limits.known),
+            unix: UnixSockets::new(limits.known),
+            datagrams: Datagrams::default(),
+            wakes: Wakes::default(),
             limits,
             coverage,
             in_flight: InFlight::default(),
@@ -117,7 +129,10 @@ impl Correlator {
             Record::Flow(flow) => self.flows.announce(flow),
             Record::Task(task) => self.names.announce_task(task),
             Record::Device(device) => self.names.announce_device(device),
-            Record::UnixName(name) => self.unix.announce(name),
+            Record::UnixName(name) => self.unix_name(name),
+            Record::Unix(unix) => self.unix_hop(unix),
+            Record::Route(route) => self.route(route),
+            Record::Name(name) => self.names.announce_name(name),
         }
     }
 
@@ -129,6 +144,11 @@ impl Correlator {
     /// Packets on their way, or received and not read.
     pub fn unfinished(&self) -> usize {
         self.in_flight.len()
+    }
+
+    /// Whether packets were sent and have not been received; those that a driver has may have left for good.
+    pub fn has_packets_under_way(&self) -> bool {
+        self.in_flight.has_packets_under_way()
     }
 
     /// Hop records that name no probe point.
@@ -151,78 +171,112 @@ impl Correlator {
         if now_ns < self.lose_at_ns && self.lose_at_ns - now_ns <= patience.saturating_add(1) {
             return;
         }
-        let (idle, earliest) = self.in_flight.idle_since(now_ns.saturating_sub(patience));
+        // What a driver has either comes back at once, or has left.
+        let with_driver = patience.min(WITH_DRIVER_NS);
+        let (idle, next) = self
+            .in_flight
+            .idle(now_ns, |packet| if packet.is_with_driver() { with_driver } else { patience });
         for key in idle {
             self.lose_track(key);
         }
-        self.lose_at_ns = earliest.unwrap_or(now_ns).saturating_add(patience).saturating_add(1);
+        // Whatever begins from now on has the shorter patience at least.
+        let soonest = now_ns.saturating_add(with_driver);
+        self.lose_at_ns = next.unwrap_or(soonest).min(soonest).max(now_ns).saturating_add(1);
     }
 
     /// Ends everything: the trace is over.
     pub fn finish(&mut self) {
         self.advance(self.now_ns);
         self.settle_received(u64::MAX);
+        self.finish_calls();
         for key in self.in_flight.oldest_first() {
             let reason = match self.in_flight.get(key) {
+                Some(packet) if packet.message.is_some_and(|message| message.is_open) => {
+                    Some(if packet.awaits_reader { Incomplete::TraceEnded } else { Incomplete::CallFailed })
+                }
                 Some(packet) if packet.awaits_reader => {
                     let reset =
                         packet.read_on().and_then(|flow| self.flows.get(flow)).is_some_and(|flow| flow.reset);
-                    if reset { Incomplete::NeverRead } else { Incomplete::NotRead }
+                    Some(if reset { Incomplete::NeverRead } else { Incomplete::NotRead })
                 }
-                Some(packet) if packet.left_by_device() => Incomplete::LeftByDevice,
-                _ => Incomplete::TraceEnded,
+                Some(packet) => gone(packet, Incomplete::TraceEnded),
+                None => continue,
             };
-            self.end(key, Some(reason));
+            self.end(key, reason);
         }
+        self.unix.finish();
+        self.datagrams.finish();
+        self.receiving.finish();
+        (self.routes, self.wakes) = (Routes::default(), Wakes::default());
     }
 
     fn hop(&mut self, record: &HopRecord) {
-        let (Some(point), Some(backend)) =
-            (Point::from_wire(record.point), Backend::from_wire(record.backend))
-        else {
-            self.malformed += 1;
+        let Some(mut hop) = self.hop_of(record.point, record.backend, record.cpu, record.time_ns) else {
             return;
         };
-        let hop = Hop { point, backend, cpu: record.cpu, time_ns: record.time_ns, aux: record.aux };
-        self.now_ns = self.now_ns.max(hop.time_ns);
-        // The second half: a time that makes no sense must not stop the clock.
-        if hop.time_ns >= self.settle_at_ns || self.settle_at_ns - hop.time_ns > 2 * SETTLE_NS {
-            self.advance(hop.time_ns);
-        }
+        hop.aux = record.aux;
         let flow = self.flows.find(record.flow);
-        match point {
-            Point::FibLookup => {
-                if let Some(state) = flow.and_then(|flow| self.flows.get(flow)) {
-                    self.routes.ask(record, state.flow, hop);
-                }
-            }
+        hop.netns = flow.and_then(|flow| self.flows.get(flow)).map_or(0, |state| state.flow.netns);
+        match hop.point {
             Point::ProcessBacklog => self.receiving.poll(hop),
             Point::TcpSendmsg => {
-                if let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow)) {
-                    state.sender = process(record).or(state.sender);
+                if let Some(flow) = flow {
+                    self.tcp_send(flow, record, hop);
                 }
             }
+            Point::UdpSendmsg | Point::Udpv6Sendmsg => self.datagrams.call(record, hop),
             Point::TcpRecvmsg => {
                 if let Some(flow) = flow {
                     self.read(flow, record, hop);
                 }
             }
-            Point::SockDefReadable => match flow {
-                Some(flow) => self.readable(flow, record, hop),
-                // A TCP socket whose flow's record was lost says how far its data goes; a UNIX socket says nothing.
-                None if record.flow == NO_FLOW && record.seq == 0 => self.unix_readable(record, hop),
-                None => {}
-            },
-            Point::UnixStreamConnect | Point::UnixStreamSendmsg => self.unix_call(record, hop),
+            Point::UdpRecvmsg => self.datagram_read(flow, record, hop),
+            Point::SockDefReadable if record.skb != 0 => self.datagram_readable(flow, record, hop),
+            Point::SockDefReadable => {
+                if let Some(flow) = flow {
+                    self.readable(flow, record, hop);
+                }
+            }
+            Point::SchedWaking => self.wakes.waking(record, hop),
+            Point::SchedSwitch => self.wakes.switched(record, hop),
+            Point::KfreeSkb => self.dropped(record, hop),
             Point::IpQueueXmit
             | Point::Ip6Xmit
             | Point::DevQueueXmit
+            | Point::QdiscEnqueue
+            | Point::QdiscDequeue
+            | Point::DevHardStartXmit
             | Point::LoopbackXmit
             | Point::EnqueueToBacklog
             | Point::NetifReceiveSkb
             | Point::TcpV4Rcv
-            | Point::TcpV6Rcv => self.packet(flow, record, hop),
+            | Point::TcpV6Rcv
+            | Point::UdpRcv
+            | Point::Udpv6Rcv => self.packet(flow, record, hop),
+            // These come in records of their own kinds.
+            Point::FibLookup
+            | Point::Fib6Lookup
+            | Point::UnixStreamConnect
+            | Point::UnixStreamSendmsg
+            | Point::UnixDgramSendmsg
+            | Point::UnixAccept
+            | Point::UnixStreamRecvmsg
+            | Point::UnixDgramRecvmsg => self.malformed += 1,
         }
+    }
+
+    /// What every kind of hop record says, and the time that has come; `None` if it names no probe point.
+    fn hop_of(&mut self, point: u8, backend: u8, cpu: u16, time_ns: u64) -> Option<Hop> {
+        let (Some(point), Some(backend)) = (Point::from_wire(point), Backend::from_wire(backend)) else {
+            self.malformed += 1;
+            return None;
+        };
+        self.now_ns = self.now_ns.max(time_ns);
+        // The second half: a time that makes no sense must not stop the clock.
+        if time_ns >= self.settle_at_ns || self.settle_at_ns - time_ns > 2 * SETTLE_NS {
+            self.advance(time_ns);
+        }
+        Some(Hop { point, backend, cpu: cpu.into(), time_ns, aux: AUX_UNKNOWN, netns: 0 })
     }
 
     /// The next number of a path.
@@ -244,9 +298,9 @@ impl Correlator {
 
     /// Gives a packet up that was not seen for too long.
     fn lose_track(&mut self, key: PacketKey) {
-        let left = self.in_flight.get(key).is_some_and(Packet::left_by_device);
-        let reason = if left { Incomplete::LeftByDevice } else { Incomplete::LostTrack };
-        self.end(key, Some(reason));
+        let Some(packet) = self.in_flight.get(key) else { return };
+        let reason = gone(packet, Incomplete::LostTrack);
+        self.end(key, reason);
     }
 
     /// Ends a path. A reason that the packet has had since its start wins.
@@ -257,24 +311,92 @@ impl Correlator {
         let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
         let flow = packet.flow.and_then(|flow| self.flows.get(flow));
         let task = |tgid: Option<u32>| tgid.map(|tgid| self.names.task(tgid));
+        let devices: Devices =
+            packet.on_devices.iter().map(|(netns, ifindex)| self.names.device(*netns, *ifindex)).collect();
+        let awaited = packet.awaits_reader;
+        if awaited && packet.tcp.is_none() && (incomplete.is_some() || packet.dropped.is_some()) {
+            let flow = waits_on.and_then(|flow| self.flows.get(flow)).map(|state| state.flow);
+            self.datagrams.forget(flow, key);
+        }
+        let icmp = flow.and_then(|state| packet.header.icmp(state.flow.protocol));
         let path = Path {
             id,
             flow: flow.map(|state| state.flow),
-            unix_name: packet.unix_name,
+            unix: packet.message.map(|message| self.unix.describe(&message)),
             tcp: packet.tcp,
+            icmp,
+            retransmitted: packet.retransmitted,
             len: packet.len,
-            device: packet
-                .ifindex
-                .map(|ifindex| self.names.device(flow.map_or(0, |state| state.flow.netns), ifindex)),
+            devices,
+            routing: self.routing(&packet),
             sender: task(packet.sender.or(flow.and_then(|state| state.sender))),
-            receiver: task(receiver),
+            receiver: task(packet.receiver.or(receiver)),
             hops: packet.hops,
+            dropped: packet.dropped.map(|dropped| self.names.dropped(dropped)),
             incomplete: packet.doubt.or(incomplete),
         };
         self.ready.push(path);
-        if packet.awaits_reader {
+        if awaited {
             self.waits_no_more(waits_on, key);
         }
+        if let Some(message) = packet.message {
+            self.unix.ended(&message, key, &self.in_flight);
+        }
+    }
+
+    /// How a packet came to its route.
+    fn routing(&self, packet: &Packet) -> Routing {
+        if !packet.routes.is_empty() {
+            let device = |route: &in_flight::Route| {
+                (route.ifindex != 0).then(|| self.names.device(route.netns, route.ifindex))
+            };
+            let routes = packet.routes.iter().map(|route| Route {
+                time_ns: route.time_ns,
+                table: route.table,
+                route_type: route.route_type,
+                device: device(route),
+                source: route.source,
+                error: route.error,
+            });
+            return Routing::Asked(routes.collect());
+        }
+        // Questions are joined from the first hop on; a path that begins behind them cannot tell.
+        let first = packet.hops.first().map(|hop| hop.point);
+        let asks = match first {
+            Some(Point::IpQueueXmit) => Point::FibLookup,
+            Some(Point::Ip6Xmit) => Point::Fib6Lookup,
+            Some(Point::TcpSendmsg | Point::UdpSendmsg | Point::Udpv6Sendmsg) => {
+                let is_v6 = packet
+                    .flow
+                    .and_then(|flow| self.flows.get(flow))
+                    .is_some_and(|state| state.flow.src.is_ipv6());
+                if is_v6 { Point::Fib6Lookup } else { Point::FibLookup }
+            }
+            _ => return Routing::Unknown,
+        };
+        // Whoever connects has asked, only it was not seen.
+        if packet.tcp.is_some_and(|tcp| tcp.flags & Tcp::SYN != 0) && !packet.retransmitted {
+            return Routing::Unknown;
+        }
+        let is_whole = packet.doubt.is_none() && packet.passed(Point::DevQueueXmit);
+        if is_whole && self.coverage.sees(asks) { Routing::Cached } else { Routing::Unknown }
+    }
+}
+
+/// How long a packet that the driver of a device has may take to come out of another one, ns. Emulated machines take
+/// milliseconds.
+const WITH_DRIVER_NS: u64 = 100_000_000;
+
+/// Why a packet that nobody is known to have ended its way, if it is not seen any more; `otherwise` if nothing is known.
+fn gone(packet: &Packet, otherwise: Incomplete) -> Option<Incomplete> {
+    match packet.message {
+        // Its reader has taken it.
+        Some(message) if message.unseen > 0 => Some(Incomplete::ReadNotSeen),
+        Some(_) => Some(Incomplete::CallFailed),
+        // That a packet leaves the machine is an end like any other.
+        None if packet.is_with_driver() => None,
+        None if packet.left_by_device() => Some(Incomplete::LeftByDevice),
+        None => Some(otherwise),
     }
 }
 

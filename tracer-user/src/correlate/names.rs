@@ -3,21 +3,31 @@
 use std::sync::Arc;
 
 use hashbrown::HashMap;
-use tracer_common::event::{DeviceRecord, TaskRecord};
+use tracer_common::event::{DeviceRecord, NAMES_DROP_REASON, NAMES_FUNCTION, NameRecord, TaskRecord};
 
-use crate::model::{Comm, Device, Task};
+use super::in_flight::Drop;
+use crate::model::{Comm, Device, Dropped, Task};
 
 /// All names, bounded.
 pub(super) struct Names {
     limit: usize,
     tasks: HashMap<u32, Comm>,
     devices: HashMap<(u32, u32), Arc<str>>,
+    functions: HashMap<u64, Arc<str>>,
+    drop_reasons: HashMap<u64, Arc<str>>,
     loopback: Arc<str>,
 }
 
 impl Names {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, tasks: HashMap::new(), devices: HashMap::new(), loopback: Arc::from("lo") }
+        Self {
+            limit,
+            tasks: HashMap::new(),
+            devices: HashMap::new(),
+            functions: HashMap::new(),
+            drop_reasons: HashMap::new(),
+            loopback: Arc::from("lo"),
+        }
     }
 
     pub(super) fn announce_task(&mut self, record: &TaskRecord) {
@@ -32,6 +42,33 @@ impl Names {
         let key = (record.netns, record.ifindex);
         if self.devices.len() < self.limit || self.devices.contains_key(&key) {
             self.devices.insert(key, Arc::from(name));
+        }
+    }
+
+    pub(super) fn announce_name(&mut self, record: &NameRecord) {
+        let names = match record.of {
+            NAMES_FUNCTION => &mut self.functions,
+            NAMES_DROP_REASON => &mut self.drop_reasons,
+            _ => return,
+        };
+        if names.len() < self.limit {
+            let name = &record.name[..usize::from(record.len).min(record.name.len())];
+            names.insert(record.number, Arc::from(String::from_utf8_lossy(name)));
+        }
+    }
+
+    /// The name of a drop reason.
+    pub(super) fn drop_reason(&self, reason: Option<u32>) -> Option<&str> {
+        self.drop_reasons.get(&u64::from(reason?)).map(AsRef::as_ref)
+    }
+
+    /// Where and why a packet was dropped, by name.
+    pub(super) fn dropped(&self, drop: Drop) -> Dropped {
+        Dropped {
+            reason: drop.reason,
+            reason_name: drop.reason.and_then(|reason| self.drop_reasons.get(&u64::from(reason))).cloned(),
+            location: drop.location,
+            function: self.functions.get(&drop.location).cloned(),
         }
     }
 
@@ -50,6 +87,6 @@ impl Names {
             None if ifindex == Device::LOOPBACK => Some(Arc::clone(&self.loopback)),
             None => None,
         };
-        Device { ifindex, name }
+        Device { netns, ifindex, name }
     }
 }

@@ -1,8 +1,9 @@
 //! Hops that carry an `sk_buff`: the way from the socket to the transport's receive function.
 
+use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use tracer_common::{
-    event::{AUX_UNKNOWN, HopRecord},
+    event::{AUX_UNKNOWN, HopRecord, MARK_ENTERS, MARK_FORWARDED},
     probes::{Backend, Point},
 };
 
@@ -10,7 +11,8 @@ use super::{
     Correlator,
     delivery::{ACK, is_after},
     flows::FlowKey,
-    in_flight::{Cut, Packet, PacketKey},
+    in_flight::{Cut, Header, Packet, PacketKey},
+    sends::is_call,
 };
 use crate::model::{Coverage, Device, Flow, Hop, Hops, Incomplete, Protocol, Tcp};
 
@@ -18,17 +20,23 @@ use crate::model::{Coverage, Device, Flow, Hop, Hops, Incomplete, Protocol, Tcp}
 /// it would have been taken within the same softirq.
 pub(super) const SETTLE_NS: u64 = 10_000_000;
 
+/// How many packets of a flow may wait in a device's queue to be cut into segments.
+const AT_DEVICE: usize = 32;
+
 /// No kernel has more CPUs.
-const CPUS: u32 = 1 << 16;
+const CPUS: u32 = 1 << 13;
 
 /// Where packets that no socket sends are first seen: the first of these that is attached.
-const FROM_DEVICE: [Point; 6] = [
+const FROM_DEVICE: [Point; 9] = [
     Point::DevQueueXmit,
+    Point::DevHardStartXmit,
     Point::LoopbackXmit,
     Point::EnqueueToBacklog,
     Point::NetifReceiveSkb,
     Point::TcpV4Rcv,
     Point::TcpV6Rcv,
+    Point::UdpRcv,
+    Point::Udpv6Rcv,
 ];
 
 /// What each CPU is doing on the receiving side.
@@ -38,6 +46,8 @@ pub(super) struct Receiving {
     /// Received packets whose transport function may or may not be seen (`tcp:tcp_probe` sees established sockets
     /// only), one a CPU: it is called before the CPU receives the next packet.
     unsettled: HashMap<u32, PacketKey>,
+    /// The CPU of each of them.
+    settles_on: HashMap<PacketKey, u32>,
 }
 
 impl Receiving {
@@ -48,16 +58,37 @@ impl Receiving {
         }
     }
 
+    /// The packet has ended otherwise.
+    pub(super) fn forget(&mut self, key: PacketKey) {
+        if let Some(cpu) = self.settles_on.remove(&key) {
+            self.unsettled.remove(&cpu);
+        }
+    }
+
+    /// The packet settles on a CPU; returns the one that was about to.
+    fn settles(&mut self, cpu: u32, key: PacketKey) -> Option<PacketKey> {
+        self.forget(key);
+        self.settles_on.insert(key, cpu);
+        let before = self.unsettled.insert(cpu, key)?;
+        self.settles_on.remove(&before);
+        Some(before)
+    }
+
+    /// The trace is over.
+    pub(super) fn finish(&mut self) {
+        *self = Self::default();
+    }
+
     #[cfg(test)]
     pub(super) fn cpus(&self) -> usize {
-        self.polls.len().max(self.unsettled.len())
+        self.polls.len().max(self.unsettled.len()).max(self.settles_on.len())
     }
 
     /// The poll that took a packet, which was received as `received`, off its CPU's backlog. A packet that was queued
     /// while the poll was already running has no start of a poll in its path.
     fn poll_of(&self, packet: &Packet, received: Hop) -> Option<Hop> {
         let poll = self.polls.get(&received.cpu)?;
-        let queued = packet.hops.iter().find(|hop| hop.point == Point::EnqueueToBacklog)?;
+        let queued = packet.hops.iter().rev().find(|hop| hop.point == Point::EnqueueToBacklog)?;
         let on_this_cpu = queued.aux == poll.cpu || queued.aux == AUX_UNKNOWN;
         let in_order = queued.time_ns <= poll.time_ns && poll.time_ns <= received.time_ns;
         (on_this_cpu && in_order).then_some(*poll)
@@ -87,24 +118,37 @@ impl Correlator {
         if !packet.hops.is_empty() && misses_a_hop(&self.coverage, packet, hop.point) {
             packet.doubt.get_or_insert(Incomplete::HopNotSeen);
         }
+        if record.marks & MARK_FORWARDED != 0 && packet.stage >= Point::NetifReceiveSkb {
+            // It has not come to its protocol, but goes on.
+            self.receiving.forget(key);
+        }
+        let Some(packet) = self.in_flight.get_mut(key) else { return };
         packet.add(hop);
         packet.stage = hop.point;
-        if hop.point == Point::DevQueueXmit
-            && packet.tcp.is_some()
-            && packet.len != 0
-            && let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow))
+        if let Some(ifindex) = hop.ifindex()
+            && !packet.on_devices.contains(&(hop.netns, ifindex))
         {
-            state.at_device = Some(key);
+            // A packet on more devices shows the first ones.
+            let _ = packet.on_devices.try_push((hop.netns, ifindex));
         }
-        if hop.point != Point::EnqueueToBacklog && record.aux != AUX_UNKNOWN && record.aux != 0 {
-            packet.ifindex.get_or_insert(record.aux);
+        if hop.point == Point::DevQueueXmit {
+            self.datagrams.give(record, packet);
+            if packet.tcp.is_some()
+                && packet.len != 0
+                && let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow))
+            {
+                if state.at_device.len() >= AT_DEVICE {
+                    state.at_device.pop_front();
+                }
+                state.at_device.push_back(key);
+            }
         }
         if let Some(flow) = flow {
             self.seen_on(key, flow, hop);
             self.give_routes(key, flow, record, hop);
         }
         match hop.point {
-            Point::TcpV4Rcv | Point::TcpV6Rcv => self.received(key, record),
+            Point::TcpV4Rcv | Point::TcpV6Rcv | Point::UdpRcv | Point::Udpv6Rcv => self.received(key, record),
             Point::NetifReceiveSkb => self.handed_to_protocol(key, record),
             _ => {}
         }
@@ -126,8 +170,12 @@ impl Correlator {
             return;
         }
         let is_settled = |key: PacketKey| self.in_flight.get(key).is_none_or(&is_settled);
-        let settled: Vec<PacketKey> =
+        let mut settled: Vec<PacketKey> =
             self.receiving.unsettled.extract_if(|_, key| is_settled(*key)).map(|(_, key)| key).collect();
+        settled.sort_unstable_by_key(|key| self.in_flight.get(*key).map(|packet| packet.id));
+        for key in &settled {
+            self.receiving.settles_on.remove(key);
+        }
         for key in settled {
             self.settle(key);
         }
@@ -136,13 +184,13 @@ impl Correlator {
     /// Whether the hop is the next one of the packet that was last seen in this `sk_buff`.
     fn continues(&self, key: PacketKey, flow: Option<FlowKey>, record: &HopRecord, point: Point) -> bool {
         self.in_flight.get(key).is_some_and(|packet| {
-            point > packet.stage && same_segment(packet, record) && self.same_ends(packet, flow)
+            follows(packet, record, point) && same_segment(packet, record) && self.same_ends(packet, flow)
         })
     }
 
     /// Whether the packet may have been sent on this flow. The namespace may change on the way (veth), the addresses
     /// may not. Where the record of the flow was lost a segment is still known by its numbers, but a datagram is not.
-    fn same_ends(&self, packet: &Packet, flow: Option<FlowKey>) -> bool {
+    pub(super) fn same_ends(&self, packet: &Packet, flow: Option<FlowKey>) -> bool {
         let ends = |key| self.flows.get(key).map(|state| ends_of(state.flow));
         match (packet.flow, flow) {
             (Some(before), Some(now)) => before == now || ends(before) == ends(now),
@@ -154,17 +202,33 @@ impl Correlator {
     /// The packet that was last seen in this `sk_buff` has left it, as the record shows another one there.
     fn leave_memory(&mut self, key: PacketKey, flow: Option<FlowKey>, record: &HopRecord, point: Point) {
         let Some(packet) = self.in_flight.get(key) else { return };
-        if packet.stage < Point::NetifReceiveSkb {
-            let changed =
-                point > packet.stage && same_segment(packet, record) && !self.same_ends(packet, flow);
+        if packet.is_with_driver() {
+            // It has left, and its memory is free.
+            self.end(key, None);
+        } else if packet.stage < Point::NetifReceiveSkb {
+            let changed = follows(packet, record, point)
+                && same_segment(packet, record)
+                && !self.same_ends(packet, flow);
             self.end(key, Some(if changed { Incomplete::Changed } else { Incomplete::Superseded }));
-        } else if packet.tcp.is_some() && self.always_sees_transport(packet.read_on()) {
+        } else if packet.stage == Point::NetifReceiveSkb && self.always_sees_transport(packet) {
             // It was dropped or forwarded before its transport.
+            self.receiving.forget(key);
             self.end(key, Some(Incomplete::Superseded));
+        } else if packet.tcp.is_none() && self.is_freed_when_read(packet) {
+            self.receiving.forget(key);
+            self.end(key, Some(Incomplete::ReadNotSeen));
         } else {
+            self.receiving.forget(key);
             self.settle(key);
             self.in_flight.leave_skb(key);
         }
+    }
+
+    /// Whether a datagram whose memory is used again cannot be read any more: it is free only then. (The record of a read
+    /// that does not name the datagram comes after that.)
+    fn is_freed_when_read(&self, packet: &Packet) -> bool {
+        let is_waiting = packet.awaits_reader || packet.woken_on == 0 && packet.stage >= Point::UdpRcv;
+        is_waiting && (packet.woken_on == 0 || self.names_datagrams())
     }
 
     /// A path begins; `None` if it must not.
@@ -173,7 +237,7 @@ impl Correlator {
             return None;
         }
         // tcp:tcp_probe fires late for segments that waited until a system call let go of the socket.
-        if hop.backend == Backend::Tracepoint && hop.point == Point::TcpV4Rcv {
+        if hop.backend == Backend::Tracepoint && matches!(hop.point, Point::TcpV4Rcv | Point::TcpV6Rcv) {
             return None;
         }
         let protocol = flow.and_then(|key| self.flows.get(key)).map(|state| state.flow.protocol);
@@ -183,22 +247,59 @@ impl Correlator {
         let doubt =
             if self.may_begin(flow, record, hop, tcp) { None } else { Some(Incomplete::StartNotSeen) };
         let id = self.number();
-        Some(self.keep(Packet {
+        let mut packet = Packet {
             id,
             skb: record.skb,
             flow: None,
             received_on: None,
-            unix_name: None,
+            message: None,
+            header: Header::of(record),
             tcp,
+            retransmitted: false,
             len: record.len,
-            ifindex: None,
+            on_devices: ArrayVec::new(),
             sender: None,
+            receiver: None,
+            woken_on: 0,
             stage: hop.point,
             hops: Hops::new(),
+            routes: Vec::new(),
             cut: Cut::default(),
             awaits_reader: false,
+            dropped: None,
             doubt,
-        }))
+        };
+        if let Some(flow) = flow
+            && hop.point <= Point::DevQueueXmit
+            && record.marks & MARK_FORWARDED == 0
+        {
+            self.is_sent(flow, &mut packet);
+            if let Some(state) = self.flows.get(flow)
+                && !state.sends.is_empty()
+            {
+                self.give_call(flow, &mut packet, hop.time_ns);
+            }
+        }
+        Some(self.keep(packet))
+    }
+
+    /// A segment leaves its socket: does it carry what was sent before?
+    fn is_sent(&mut self, flow: FlowKey, packet: &mut Packet) {
+        let (Some(tcp), Some(state)) = (packet.tcp, self.flows.get_mut(flow)) else { return };
+        let fin = u32::from(tcp.flags & Tcp::FIN != 0);
+        if tcp.flags & Tcp::SYN != 0 {
+            packet.retransmitted = state.syn == Some(tcp.seq);
+            return;
+        }
+        // FIN takes a number, and is sent again like data.
+        if (packet.len, fin) == (0, 0) || tcp.flags & Tcp::RST != 0 {
+            return;
+        }
+        let end = tcp.seq.wrapping_add(packet.len).wrapping_add(fin);
+        packet.retransmitted = state.sent_up_to.is_some_and(|sent| is_after(sent, tcp.seq));
+        if state.sent_up_to.is_none_or(|sent| is_after(end, sent)) {
+            state.sent_up_to = Some(end);
+        }
     }
 
     /// Whether a path can begin here: at the network layer, with a packet from outside, or at the first point that is
@@ -214,11 +315,18 @@ impl Correlator {
             };
             record.len != 0 || !without_socket
         });
-        let is_first = FROM_DEVICE.into_iter().find(|point| self.coverage.sees(*point)) == Some(hop.point);
-        let from_outside = !matches!(record.aux, AUX_UNKNOWN | 0 | Device::LOOPBACK);
+        // The loopback device's driver and the others' stand at the same place.
+        let is_passed = |point: &Point| match hop.point {
+            Point::DevHardStartXmit => *point != Point::LoopbackXmit,
+            _ => *point != Point::DevHardStartXmit,
+        };
+        let is_watched = |point: &Point| is_passed(point) && self.coverage.sees(*point);
+        let is_first = FROM_DEVICE.into_iter().find(is_watched) == Some(hop.point);
+        let from_outside = hop.ifindex().is_some_and(|ifindex| ifindex != Device::LOOPBACK);
         match hop.point {
             Point::IpQueueXmit | Point::Ip6Xmit => true,
             Point::NetifReceiveSkb if from_outside => true,
+            Point::EnqueueToBacklog if record.marks & MARK_ENTERS != 0 => true,
             _ => is_first && !(passes_network && self.coverage.sees(network)),
         }
     }
@@ -230,7 +338,9 @@ impl Correlator {
         packet.flow.get_or_insert(flow);
         // In tcp:tcp_probe the packet has no device any more, and with it no namespace.
         let has_device = hop.point == Point::NetifReceiveSkb
-            || hop.point > Point::NetifReceiveSkb && hop.backend != Backend::Tracepoint;
+            || hop.point > Point::NetifReceiveSkb
+                && matches!(hop.point, Point::TcpV4Rcv | Point::TcpV6Rcv)
+                && hop.backend != Backend::Tracepoint;
         if has_device && !packet.awaits_reader {
             is_new |= packet.flow != Some(flow) && packet.received_on != Some(flow);
             packet.received_on = Some(flow);
@@ -248,38 +358,56 @@ impl Correlator {
         let Some(flow) = self.flows.get(flow).map(|state| state.flow) else { return };
         let network = if flow.src.is_ipv6() { Point::Ip6Xmit } else { Point::IpQueueXmit };
         let Some(packet) = self.in_flight.get_mut(key) else { return };
-        let begins_or_resets = packet.tcp.is_none_or(|tcp| tcp.flags & (Tcp::SYN | Tcp::RST) != 0);
-        // An established connection has a route, and asks for another one only between network and device layer. (The
-        // few ACK that leave without a socket ask as well, but cannot be told from those whose first hop was lost.)
-        let since_ns = match packet.hops.iter().find(|hop| hop.point == network) {
+        // An established connection has a route, and asks for another one only between its send call, or the network
+        // layer, and the device layer; a datagram's socket asks within its call, unless it has asked when it was connected.
+        // (The few ACK that leave without a socket ask as well, but cannot be told from those whose first hop was lost.)
+        let begins_or_resets = packet.tcp.is_some_and(|tcp| tcp.flags & (Tcp::SYN | Tcp::RST) != 0);
+        let since_ns = match packet.hops.iter().find(|hop| hop.point == network || is_call(hop.point)) {
             _ if begins_or_resets => 0,
-            Some(network) => network.time_ns,
+            Some(first) => first.time_ns,
+            None if packet.tcp.is_none() => 0,
             None => return,
         };
         self.routes.answer(record, flow, since_ns, packet);
     }
 
     /// Whether every packet's transport function is seen, not only that of some.
-    fn always_sees_transport(&self, flow: Option<FlowKey>) -> bool {
-        let is_v6 = flow.and_then(|key| self.flows.get(key)).is_some_and(|state| state.flow.dst.is_ipv6());
-        let transport = if is_v6 { Point::TcpV6Rcv } else { Point::TcpV4Rcv };
+    pub(super) fn always_sees_transport(&self, packet: &Packet) -> bool {
+        let Some(flow) = packet.read_on().and_then(|key| self.flows.get(key)).map(|state| state.flow) else {
+            return packet.tcp.is_some() && self.sees_all(Point::TcpV4Rcv) && self.sees_all(Point::TcpV6Rcv);
+        };
+        match (flow.protocol, flow.dst.is_ipv6()) {
+            (Protocol::Tcp, false) => self.sees_all(Point::TcpV4Rcv),
+            (Protocol::Tcp, true) => self.sees_all(Point::TcpV6Rcv),
+            (Protocol::Udp, false) => self.sees_all(Point::UdpRcv),
+            (Protocol::Udp, true) => self.sees_all(Point::Udpv6Rcv),
+            _ => false,
+        }
+    }
+
+    fn sees_all(&self, transport: Point) -> bool {
         self.coverage.attached(transport).is_some_and(|at| at.backend != Backend::Tracepoint)
     }
 
-    /// The packet is off the queue. Where every packet's transport function is seen, that ends it; otherwise it may
-    /// or may not follow.
+    /// The packet is off the queue, and handed to its protocol, which may drop it yet.
     fn handed_to_protocol(&mut self, key: PacketKey, record: &HopRecord) {
         let Some(packet) = self.in_flight.get(key) else { return };
-        // There is no point behind this one for other transports than TCP.
-        if packet.tcp.is_none() || record.cpu >= CPUS {
+        if !self.always_sees_transport(packet) {
+            return self.unsettled(key, record);
+        }
+        let before = self.receiving.unsettled.get(&u32::from(record.cpu)).copied();
+        if let Some(before) = before.filter(|before| *before != key) {
+            self.receiving.forget(before);
+            self.settle(before);
+        }
+    }
+
+    /// Nothing more need be seen of the packet before the CPU receives the next one.
+    fn unsettled(&mut self, key: PacketKey, record: &HopRecord) {
+        if u32::from(record.cpu) >= CPUS {
             return self.settle(key);
         }
-        if self.always_sees_transport(packet.read_on()) {
-            return;
-        }
-        if let Some(before) = self.receiving.unsettled.insert(record.cpu, key)
-            && before != key
-        {
+        if let Some(before) = self.receiving.settles(record.cpu.into(), key) {
             self.settle(before);
         }
     }
@@ -291,13 +419,35 @@ impl Correlator {
         }
     }
 
-    /// The transport has the packet.
+    /// The transport has the packet. Data waits for its reader from now on; for the rest a drop may follow.
     fn received(&mut self, key: PacketKey, record: &HopRecord) {
-        if self.receiving.unsettled.get(&record.cpu) == Some(&key) {
-            self.receiving.unsettled.remove(&record.cpu);
+        let Some(packet) = self.in_flight.get(key) else { return };
+        if packet.len == 0 && packet.tcp.is_some() {
+            return self.unsettled(key, record);
         }
+        self.receiving.forget(key);
         self.settle(key);
-        self.in_flight.leave_skb(key);
+    }
+}
+
+/// Whether a hop can be the next one of a packet in the same memory. Devices that lie over others (bridge, vlan) hand a
+/// packet to the device layer once more, and so does whoever forwards it. A retransmission may lie in the same memory as
+/// well, but begins anew, on the same device.
+fn follows(packet: &Packet, record: &HopRecord, point: Point) -> bool {
+    if point > packet.stage {
+        return true;
+    }
+    let is_other_device = packet.ifindex().is_some_and(|before| before != record.aux);
+    match point {
+        Point::DevQueueXmit => {
+            let is_forwarded = record.marks & MARK_FORWARDED != 0 && packet.stage == Point::NetifReceiveSkb;
+            let is_handed_down =
+                is_other_device && matches!(packet.stage, Point::DevQueueXmit | Point::DevHardStartXmit);
+            is_forwarded || is_handed_down
+        }
+        // A bridge hands what is meant for its own machine up as its own.
+        Point::NetifReceiveSkb => is_other_device && packet.stage == Point::NetifReceiveSkb,
+        _ => false,
     }
 }
 
@@ -305,7 +455,7 @@ impl Correlator {
 /// record was lost, or the program could not run.
 fn misses_a_hop(coverage: &Coverage, packet: &Packet, point: Point) -> bool {
     let between = |passed: Point| passed > packet.stage && passed < point && coverage.sees(passed);
-    let over_loopback = packet.ifindex == Some(Device::LOOPBACK);
+    let over_loopback = packet.ifindex() == Some(Device::LOOPBACK);
     between(Point::DevQueueXmit)
         || between(Point::NetifReceiveSkb)
         || over_loopback && (between(Point::LoopbackXmit) || between(Point::EnqueueToBacklog))
@@ -313,8 +463,7 @@ fn misses_a_hop(coverage: &Coverage, packet: &Packet, point: Point) -> bool {
 
 /// Whether a record's header is that of the packet.
 fn same_segment(packet: &Packet, record: &HopRecord) -> bool {
-    let header = packet.tcp.map_or((0, 0, 0), |tcp| (tcp.flags, tcp.seq, tcp.ack));
-    header == (record.tcp_flags, record.seq, record.ack) && packet.len == record.len
+    packet.header == Header::of(record) && packet.len == record.len
 }
 
 fn ends_of(flow: Flow) -> (Protocol, std::net::SocketAddr, std::net::SocketAddr) {

@@ -2,9 +2,14 @@
 
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
-use tracer_common::{event::HopRecord, probes::Point};
+use tracer_common::event::{HopRecord, RouteRecord};
 
-use super::{delivery::ACK, in_flight::Packet};
+use super::{
+    Correlator,
+    delivery::ACK,
+    flows::address_of,
+    in_flight::{Packet, Route},
+};
 use crate::model::{Flow, Hop, Protocol, Tcp};
 
 /// Questions kept for each thread. `connect` asks three times (`ip_route_connect` without and with the source address
@@ -26,17 +31,41 @@ const THREADS: usize = 4096;
 struct Question {
     flow: Flow,
     hop: Hop,
+    route: Route,
+}
+
+impl Correlator {
+    /// A routing table has answered a question.
+    pub(super) fn route(&mut self, record: &RouteRecord) {
+        let Some(mut hop) = self.hop_of(record.point, record.backend, record.cpu, record.time_ns) else {
+            return;
+        };
+        let Some(flow) = self.flows.find(record.flow).and_then(|flow| self.flows.get(flow)) else { return };
+        let flow = flow.flow;
+        (hop.aux, hop.netns) = (record.table, flow.netns);
+        let source = address_of(record.source, flow.src.is_ipv6());
+        let route = Route {
+            time_ns: hop.time_ns,
+            table: record.table,
+            route_type: record.route_type,
+            ifindex: record.ifindex,
+            netns: flow.netns,
+            source: (!source.is_unspecified()).then_some(source),
+            error: record.error,
+        };
+        self.routes.ask((record.tid, record.cpu), flow, hop, route);
+    }
 }
 
 /// The questions that no packet has followed yet, by thread.
 #[derive(Default)]
 pub(super) struct Routes {
-    asked: HashMap<(u32, u32), ArrayVec<Question, QUESTIONS>>,
+    asked: HashMap<(u32, u16), ArrayVec<Question, QUESTIONS>>,
 }
 
 impl Routes {
     /// A thread asks for a flow.
-    pub(super) fn ask(&mut self, record: &HopRecord, flow: Flow, hop: Hop) {
+    fn ask(&mut self, (tid, cpu): (u32, u16), flow: Flow, hop: Hop, route: Route) {
         // Received packets are routed too, and ask without naming a transport.
         if flow.protocol == Protocol::Other(0) {
             return;
@@ -48,11 +77,11 @@ impl Routes {
                 self.asked.clear();
             }
         }
-        let questions = self.asked.entry(thread(record)).or_default();
+        let questions = self.asked.entry(thread(tid, cpu)).or_default();
         if questions.is_full() {
             questions.remove(0);
         }
-        questions.push(Question { flow, hop });
+        questions.push(Question { flow, hop, route });
     }
 
     /// Whether nobody has asked anything.
@@ -67,32 +96,34 @@ impl Routes {
 
     /// A packet of `flow` was seen in a thread: gives it the questions that were asked for it since `since_ns`.
     ///
-    /// One question must name the packet's flow in full. Those before it that leave the source or the ports open are
-    /// its predecessors from the same `connect`. Each asks a table once: what asks it the same again is from an earlier
+    /// One question must name the packet's flow in full (but for TCP over IPv6, where `connect` asks before it has chosen a
+    /// port and not again). Those before it that leave the source or the ports open are its predecessors from the same
+    /// `connect`. Each asks a table once: what asks it the same again is from an earlier
     /// attempt that came to nothing. (Where records are lost a question may be that of the packet before, asked by the
     /// same thread for the same flow, or for any to the same place, a moment ago.)
     pub(super) fn answer(&mut self, record: &HopRecord, flow: Flow, since_ns: u64, packet: &mut Packet) {
-        let thread = thread(record);
+        let thread = thread(record.tid, record.cpu);
         let Some(questions) = self.asked.get_mut(&thread) else { return };
-        let room =
-            ANSWERS.saturating_sub(packet.hops.iter().filter(|hop| hop.point == Point::FibLookup).count());
+        let room = ANSWERS.saturating_sub(packet.routes.len());
         // Nothing else that TCP sends is asked for before its ends are known.
         let is_connect = packet.tcp.is_none_or(|tcp| tcp.flags & (Tcp::SYN | ACK) == Tcp::SYN);
         let mut taken: ArrayVec<(Flow, u32), ANSWERS> = ArrayVec::new();
         for at in (0..questions.len()).rev() {
-            let Question { flow: asked, hop } = questions[at];
+            let Question { flow: asked, hop, route } = questions[at];
             let age = age(&questions[at], record.time_ns);
             let exact = (asked.protocol, asked.src, asked.dst) == (flow.protocol, flow.src, flow.dst);
             let open =
                 is_connect && !exact && asked.protocol == flow.protocol && flow.may_be_routed_by(&asked);
-            let is_own = (exact || open && !taken.is_empty())
+            // IPv6 asks only once, before it has chosen an address or a port: at connect, or within a datagram's call.
+            let begins = exact || open && flow.src.is_ipv6() && (packet.tcp.is_some() || since_ns > 0);
+            let is_own = (begins || open && !taken.is_empty())
                 && age <= QUESTION_NS
                 && (since_ns..=record.time_ns).contains(&hop.time_ns)
                 && taken.len() < room
                 && !taken.contains(&(asked, hop.aux));
             if is_own {
                 taken.push((asked, hop.aux));
-                packet.add(hop);
+                packet.add_route(hop, route);
             }
             // Its packet has been sent.
             if exact || open || age > QUESTION_NS {
@@ -111,6 +142,6 @@ fn age(question: &Question, now_ns: u64) -> u64 {
 }
 
 /// The idle task has the number 0 on every CPU; softirqs run in it as in any other.
-fn thread(record: &HopRecord) -> (u32, u32) {
-    (record.tid, if record.tid == 0 { record.cpu } else { 0 })
+fn thread(tid: u32, cpu: u16) -> (u32, u16) {
+    (tid, if tid == 0 { cpu } else { 0 })
 }

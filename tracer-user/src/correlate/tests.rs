@@ -2,12 +2,17 @@
 
 mod bounds;
 mod conversations;
+mod datagrams;
 mod delivery;
+mod drops;
+mod forwarding;
 mod kernel;
 mod namespaces;
 mod random;
 mod routes;
+mod sends;
 mod skbs;
 mod time;
 mod tracepoints;
 mod unix;
+mod wakes;

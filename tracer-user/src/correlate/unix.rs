@@ -1,137 +1,552 @@
-//! Messages on UNIX sockets: everything happens in the sender's system call, so its thread joins the hops.
+//! Connections and messages on UNIX sockets.
+//!
+//! A send call queues `sk_buff`s on the receiver's queue and wakes its reader after each, in the sender's thread. There
+//! the `sk_buff` is seen: it is at the end of the queue. The reader copies its data out, and the copy names the `sk_buff`
+//! and the sender's socket. So a message has been read when all that was queued for it has been copied to the end, however
+//! many calls, buffers and reads that takes.
+//!
+//! A reader that is running may take an `sk_buff` before the wake-up looks at the queue. It is then one that nobody has
+//! seen being queued, and if its socket has just one call under way, or one message of which an `sk_buff` was gone when
+//! its reader was woken, it can only be of that one. Where there are several, nobody can tell them apart
+//! ([`Incomplete::Entangled`]): such a message shows its call and its wake-up, which are known by their thread, and no read.
 
-use std::sync::Arc;
+mod sockets;
 
-use hashbrown::HashMap;
+use std::collections::VecDeque;
+
+use arrayvec::ArrayVec;
 use tracer_common::{
-    event::{HopRecord, UnixNameRecord},
+    event::{AUX_UNKNOWN, MARK_LISTENS, MARK_NOTHING_QUEUED, UnixNameRecord, UnixRecord},
     probes::Point,
 };
 
+pub(super) use self::sockets::UnixSockets;
+use self::sockets::{Buffer, Call, SLACK, Socket};
 use super::{
     Correlator,
-    in_flight::{Cut, Packet, PacketKey},
-    process,
+    in_flight::{Cut, Header, Message, Packet, PacketKey},
 };
 use crate::model::{Hop, Hops, Incomplete};
 
-/// A `connect` that has not woken its listener after this time has failed, or waits for room in the listener's queue;
-/// what the thread wakes later need not be the listener. ns.
-const CONNECT_NS: u64 = 20_000_000;
+/// `SOCK_STREAM`.
+const STREAM: u8 = 1;
 
-/// A system call that has not woken its reader yet.
-#[derive(Debug)]
-struct Call {
-    packet: PacketKey,
-    time_ns: u64,
-    /// The socket that it will wake: the peer for a send, whichever listens for a connect.
-    wakes: Option<u64>,
-}
-
-/// What a socket was connected to.
-#[derive(Debug)]
-struct Name {
-    name: Arc<[u8]>,
-    /// The socket at the other end, once it has been sent to. It never changes while the socket lives.
-    peer: Option<u64>,
-}
-
-/// The calls under way, by thread, and the names that sockets were connected to.
-pub(super) struct UnixCalls {
-    limit: usize,
-    calls: HashMap<u32, Call>,
-    names: HashMap<u64, Name>,
-}
-
-impl UnixCalls {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, calls: HashMap::new(), names: HashMap::new() }
-    }
-
-    /// Takes the name that a socket is connected to.
-    pub(super) fn announce(&mut self, record: &UnixNameRecord) {
-        if self.names.len() >= self.limit {
-            self.names.clear();
-        }
-        let len = usize::from(record.len).min(record.path.len());
-        let name = &record.path[..len];
-        // A path ends at its NUL byte; an abstract name begins with one and may hold more.
-        let end = match name.first() {
-            Some(0) | None => name.len(),
-            Some(_) => name.iter().position(|byte| *byte == 0).unwrap_or(name.len()),
-        };
-        self.names.insert(record.sk, Name { name: Arc::from(&name[..end]), peer: None });
-    }
-
-    /// The name that the socket of a call was connected to. A socket with another peer than before is another socket
-    /// in the same memory.
-    fn name(&mut self, record: &HopRecord, point: Point) -> Option<Arc<[u8]>> {
-        let name = self.names.get_mut(&record.sk)?;
-        if point == Point::UnixStreamSendmsg && *name.peer.get_or_insert(record.skb) != record.skb {
-            self.names.remove(&record.sk);
-            return None;
-        }
-        Some(Arc::clone(&name.name))
-    }
-
-    #[cfg(test)]
-    pub(super) fn sizes(&self) -> [usize; 2] {
-        [self.calls.len(), self.names.len()]
-    }
-}
+/// What a stream sends in one `sk_buff`, however small its buffer is (`SOCK_MIN_SNDBUF`). Bytes.
+const ONE_BUFFER: u32 = 2048;
 
 impl Correlator {
-    /// A thread connects or sends on a UNIX socket.
-    pub(super) fn unix_call(&mut self, record: &HopRecord, hop: Hop) {
+    /// A socket has a name. It comes when a socket is first seen, and before each `connect`.
+    pub(super) fn unix_name(&mut self, record: &UnixNameRecord) {
+        let before = self.unix.sockets.get(&record.sk).map_or(0, |socket| socket.inode);
+        // Whatever is known by its address is of another socket that lay in the same memory. That was not free before all
+        // its messages were, and the connections that it made. (A socket that nobody has accepted has no inode yet.)
+        if before != 0 && before != record.inode {
+            self.unix_socket_gone(record.sk);
+        }
+        self.unix.announce(record);
+    }
+
+    fn unix_socket_gone(&mut self, sk: u64) {
+        if let Some(key) = self.unix.connecting.remove(&sk) {
+            self.end(key, Some(Incomplete::NeverRead));
+        }
+        let Some(socket) = self.unix.sockets.get_mut(&sk) else { return };
+        for key in std::mem::take(&mut socket.unread) {
+            if let Some(message) = self.in_flight.get(key).and_then(|packet| packet.message)
+                && message.is_open
+            {
+                self.close_call(message.tid);
+            }
+            self.end(key, Some(Incomplete::ReadNotSeen));
+        }
+        self.unix.sockets.remove(&sk);
+    }
+
+    /// A probe point fired for a UNIX socket.
+    pub(super) fn unix_hop(&mut self, record: &UnixRecord) {
+        let Some(hop) = self.hop_of(record.point, record.backend, record.cpu, record.time_ns) else { return };
+        match hop.point {
+            Point::UnixStreamConnect | Point::UnixStreamSendmsg | Point::UnixDgramSendmsg => {
+                self.unix_call(record, hop);
+            }
+            Point::SockDefReadable => self.unix_readable(record, hop),
+            Point::UnixAccept => self.unix_accept(record, hop),
+            Point::UnixStreamRecvmsg | Point::UnixDgramRecvmsg => self.unix_read(record, hop),
+            _ => self.malformed += 1,
+        }
+    }
+
+    /// A thread connects or sends.
+    fn unix_call(&mut self, record: &UnixRecord, hop: Hop) {
+        self.close_call(record.tid);
+        let connects = hop.point == Point::UnixStreamConnect;
+        if !connects && record.marks & MARK_NOTHING_QUEUED != 0 {
+            self.queue_is_empty(record.sk);
+        }
         if self.closes_at_ns.is_some_and(|closed| hop.time_ns > closed) {
             return;
-        }
-        if let Some(before) = self.unix.calls.remove(&record.tid) {
-            self.end(before.packet, Some(Incomplete::LostTrack));
         }
         let mut hops = Hops::new();
         hops.push(hop);
         let id = self.number();
-        let name = self.unix.name(record, hop.point).unwrap_or_default();
-        let packet = self.keep(Packet {
+        let len = if record.len == AUX_UNKNOWN { 0 } else { record.len };
+        let (sk, tid) = (record.sk, record.tid);
+        let key = self.keep(Packet {
             id,
             skb: 0,
             flow: None,
             received_on: None,
-            unix_name: Some(name),
+            message: Some(Message {
+                sk,
+                to: record.peer,
+                socket_type: record.socket_type,
+                connects,
+                tid,
+                asked: record.len,
+                is_open: true,
+                ..Message::default()
+            }),
+            header: Header::default(),
             tcp: None,
-            len: record.len,
-            ifindex: None,
-            sender: process(record),
+            retransmitted: false,
+            len,
+            on_devices: ArrayVec::new(),
+            sender: (record.tgid != 0).then_some(record.tgid),
+            receiver: None,
+            woken_on: 0,
             stage: hop.point,
             hops,
+            routes: Vec::new(),
             cut: Cut::default(),
             awaits_reader: false,
+            dropped: None,
             doubt: None,
         });
-        if self.coverage.sees(Point::SockDefReadable) {
-            let wakes = (hop.point == Point::UnixStreamSendmsg).then_some(record.skb);
-            // Calls that failed stay behind.
-            if self.unix.calls.len() > 2 * self.in_flight.len() + 1024 {
-                self.unix.calls.retain(|_, call| self.in_flight.get(call.packet).is_some());
+        if connects {
+            if let Some(before) = self.unix.connecting.insert(sk, key) {
+                self.end(before, Some(Incomplete::NeverRead));
             }
-            self.unix.calls.insert(record.tid, Call { packet, time_ns: hop.time_ns, wakes });
         } else {
-            self.end(packet, None);
+            let socket = self.unix.socket(sk);
+            socket.unread.push_back(key);
+            socket.live += 1;
+            socket.open += 1;
+            let other = socket.only.replace(key);
+            if socket.open > 1 {
+                socket.only = None;
+                for key in [other, Some(key)].into_iter().flatten() {
+                    self.entangle(key);
+                }
+            }
+        }
+        if !self.coverage.sees(Point::SockDefReadable) {
+            return self.end(key, None);
+        }
+        // Calls of threads that are gone stay behind.
+        if self.unix.calls.len() > 2 * self.in_flight.len() + SLACK {
+            self.unix.calls.retain(|_, call| self.in_flight.get(call.packet).is_some());
+        }
+        self.unix.calls.insert(tid, Call { packet: key, sk, wakes: record.peer, connects });
+    }
+
+    /// Nothing that the socket has sent waits to be read any more.
+    fn queue_is_empty(&mut self, sk: u64) {
+        let Some(socket) = self.unix.sockets.get_mut(&sk).filter(|socket| socket.live != 0) else { return };
+        let unread = std::mem::take(&mut socket.unread);
+        // What another thread is about to queue was not there yet.
+        let (open, queued): (VecDeque<_>, VecDeque<_>) = unread
+            .into_iter()
+            .filter_map(|key| Some((key, self.in_flight.get(key)?.message?)))
+            .partition(|(_, message)| message.is_open);
+        socket.unread = open.into_iter().map(|(key, _)| key).collect();
+        for (key, _) in queued {
+            self.end(key, Some(Incomplete::ReadNotSeen));
         }
     }
 
-    /// A UNIX socket has data: the call of this thread has come to its end.
-    pub(super) fn unix_readable(&mut self, record: &HopRecord, hop: Hop) {
-        let ours = self.unix.calls.get(&record.tid).is_some_and(|call| match call.wakes {
-            Some(socket) => socket == record.sk,
-            None => hop.time_ns.saturating_sub(call.time_ns) <= CONNECT_NS,
-        });
-        if let Some(call) = ours.then(|| self.unix.calls.remove(&record.tid)).flatten() {
-            if let Some(packet) = self.in_flight.get_mut(call.packet) {
-                packet.add(hop);
-            }
-            self.end(call.packet, None);
+    /// The thread's call, if it had one, has come back: it has queued what it has queued.
+    fn close_call(&mut self, tid: u32) {
+        let Some(call) = self.unix.calls.remove(&tid) else { return };
+        let Some(packet) = self.in_flight.get_mut(call.packet) else { return };
+        let Some(message) = &mut packet.message else { return };
+        if call.connects {
+            // Accepted, but the wake-up of the server was not seen.
+            let is_accepted = message.buffers_read > 0;
+            let reason = if is_accepted { Incomplete::HopNotSeen } else { Incomplete::CallFailed };
+            return self.end(call.packet, Some(reason));
         }
+        let is_entangled = packet.doubt == Some(Incomplete::Entangled);
+        if message.buffers == 0 && message.unseen == 0 && !(is_entangled && packet.woken_on != 0) {
+            // Nothing was sent (EAGAIN, EPIPE), so there is no message.
+            if let Some(message) = self.in_flight.remove(call.packet).and_then(|packet| packet.message) {
+                self.unix.ended(&message, call.packet, &self.in_flight);
+            }
+            return;
+        }
+        message.is_open = false;
+        let early = message.early;
+        if message.unseen == 0 && !is_entangled {
+            packet.len = message.queued;
+        }
+        self.unix.comes_back(call.sk, call.packet);
+        if early {
+            // The wake-up must have come before the end: what was read was another one's, or a record was lost.
+            return self.end_without_read(call.packet, Incomplete::HopNotSeen);
+        }
+        if is_entangled {
+            return self.end(call.packet, None);
+        }
+        self.end_if_read(call.packet);
+    }
+
+    /// Whose a message's reads are cannot be told.
+    fn entangle(&mut self, key: PacketKey) {
+        let Some(packet) = self.in_flight.get_mut(key) else { return };
+        packet.doubt.get_or_insert(Incomplete::Entangled);
+        forget_reads(packet);
+        if packet.message.is_some_and(|message| !message.is_open) {
+            self.end(key, Some(Incomplete::Entangled));
+        }
+    }
+
+    fn end_without_read(&mut self, key: PacketKey, reason: Incomplete) {
+        if let Some(packet) = self.in_flight.get_mut(key) {
+            forget_reads(packet);
+        }
+        self.end(key, Some(reason));
+    }
+
+    /// A socket has data, or a listener a connection.
+    fn unix_readable(&mut self, record: &UnixRecord, hop: Hop) {
+        let listens = record.marks & MARK_LISTENS != 0;
+        let call = self.unix.calls.get(&record.tid).copied().filter(|call| wakes(call, record, listens));
+        let call = call.filter(|call| self.in_flight.get(call.packet).is_some());
+        let Some(call) = call else {
+            // Nobody's: what is read of it is not to be taken for anybody else's.
+            if !listens && record.skb != 0 && record.peer != 0 {
+                self.queue_nobodys(record);
+            }
+            return;
+        };
+        let Some(packet) = self.in_flight.get_mut(call.packet) else { return };
+        let Some(message) = &mut packet.message else { return };
+        message.to = record.sk;
+        if packet.woken_on == 0 {
+            packet.woken_on = record.sk;
+            packet.add(hop);
+        }
+        if call.connects {
+            self.unix.calls.remove(&record.tid);
+            return self.connected(call.packet);
+        }
+        if !self.coverage.sees(read_point(record.socket_type)) {
+            self.unix.calls.remove(&record.tid);
+            return self.end(call.packet, None);
+        }
+        self.buffer_queued(call, record);
+        self.close_if_full(record.tid);
+    }
+
+    fn queue_nobodys(&mut self, record: &UnixRecord) {
+        let before = self.unix.buffers.get(&record.skb).map(|before| before.packet);
+        if before.is_none_or(|before| self.in_flight.get(before).is_none()) {
+            let buffer = Buffer { packet: PacketKey::default(), sk: record.peer, len: record.len };
+            self.unix.queue(record.skb, buffer, &self.in_flight);
+        }
+    }
+
+    /// The connection is in the listener's queue.
+    fn connected(&mut self, key: PacketKey) {
+        let Some(packet) = self.in_flight.get_mut(key) else { return };
+        let Some(message) = &mut packet.message else { return };
+        message.is_open = false;
+        packet.awaits_reader = true;
+        if message.buffers_read > 0 || !self.coverage.sees(Point::UnixAccept) {
+            self.end(key, None);
+        }
+    }
+
+    /// An `sk_buff` of a call's message is in the receiver's queue, and if the reader has not taken it, it is
+    /// `record.skb`.
+    fn buffer_queued(&mut self, call: Call, record: &UnixRecord) {
+        let key = call.packet;
+        let is_seen = record.skb != 0 && record.peer == call.sk;
+        let owner = self.unix.buffers.get(&record.skb).filter(|_| is_seen).map(|buffer| buffer.packet);
+        let owner = owner.filter(|owner| self.in_flight.get(*owner).is_some());
+        // A reader of a stream takes an `sk_buff` off the queue after it has copied all of it.
+        let is_read = is_seen
+            && self.unix.sockets.get(&call.sk).is_some_and(|it| it.last_read == (record.skb, record.len))
+            && self.in_flight.get(key).and_then(|packet| packet.message).is_some_and(|it| it.early);
+        let owner = if is_read { Some(key) } else { owner };
+        if is_seen && owner != Some(key) {
+            if let Some(owner) = owner {
+                self.supersede(owner);
+            }
+            let buffer = Buffer { packet: key, sk: call.sk, len: record.len };
+            self.unix.queue(record.skb, buffer, &self.in_flight);
+        }
+        // More than one message can hold is the work of somebody whose records were lost.
+        let is_over = self.unix.buffers.len() > 2 * self.limits.in_flight + 2 * SLACK;
+        let Some(packet) = self.in_flight.get_mut(key) else { return };
+        if is_over {
+            packet.doubt.get_or_insert(Incomplete::TooMany);
+        }
+        let is_entangled = packet.doubt == Some(Incomplete::Entangled);
+        let Some(message) = &mut packet.message else { return };
+        if is_seen && owner != Some(key) {
+            message.buffers += 1;
+            message.queued = message.queued.saturating_add(record.len);
+            // If its reader was not woken for what was read before, that was not of this message; and if it is more than
+            // the call was asked to send, a record of the thread's was lost.
+            let is_another_length = match message.asked {
+                AUX_UNKNOWN => false,
+                asked if message.socket_type == STREAM => message.queued > asked,
+                asked => message.queued != asked,
+            };
+            let is_contradicted = message.early || is_another_length;
+            message.early = false;
+            message.descriptors += u32::from(record.descriptors);
+            packet.awaits_reader = !is_entangled;
+            if is_contradicted {
+                self.entangle(key);
+            }
+        } else if message.early {
+            // It was read, in part or whole, before this.
+            message.early = false;
+        } else {
+            message.unseen += 1;
+            if !is_entangled {
+                self.unseen(call.sk, key);
+            }
+        }
+        if is_over {
+            self.end(key, Some(Incomplete::TooMany));
+        }
+    }
+
+    /// The `sk_buff` of a message is another's now.
+    fn supersede(&mut self, owner: PacketKey) {
+        let is_open =
+            self.in_flight.get(owner).and_then(|packet| packet.message).is_some_and(|it| it.is_open);
+        if is_open {
+            self.entangle(owner);
+        } else {
+            self.end(owner, Some(Incomplete::ReadNotSeen));
+        }
+    }
+
+    /// The reader has taken an `sk_buff` of a message and not copied it yet. With two of them nobody can tell which is
+    /// copied first.
+    fn unseen(&mut self, sk: u64, key: PacketKey) {
+        let Some(socket) = self.unix.sockets.get_mut(&sk) else { return };
+        let before = socket.unseen.filter(|before| *before != key);
+        if let Some(before) = before.filter(|before| self.in_flight.get(*before).is_some()) {
+            socket.unseen = None;
+            self.entangle(before);
+            self.entangle(key);
+        } else {
+            socket.unseen = Some(key);
+        }
+    }
+
+    /// A call that has queued all that it was asked to has come to its end.
+    fn close_if_full(&mut self, tid: u32) {
+        let Some(call) = self.unix.calls.get(&tid) else { return };
+        let Some(packet) = self.in_flight.get(call.packet) else { return };
+        let Some(message) = packet.message else { return };
+        let is_full = if message.socket_type != STREAM {
+            // A datagram is one `sk_buff`.
+            true
+        } else if packet.doubt == Some(Incomplete::Entangled) {
+            // What its wake-ups have seen may have been another one's.
+            message.asked <= ONE_BUFFER
+        } else {
+            message.queued >= message.asked
+        };
+        if is_full {
+            self.close_call(tid);
+        }
+    }
+
+    /// The server has accepted a connection.
+    fn unix_accept(&mut self, record: &UnixRecord, hop: Hop) {
+        self.close_call(record.tid);
+        let Some(key) = self.unix.connecting.get(&record.peer).copied() else { return };
+        let Some(packet) = self.in_flight.get_mut(key) else { return };
+        let Some(message) = &mut packet.message else { return };
+        message.buffers_read = 1;
+        let is_open = message.is_open;
+        self.wakes.give(record.tid, hop.time_ns, packet);
+        packet.receiver = (record.tgid != 0).then_some(record.tgid);
+        packet.add(hop);
+        // A server that is running may accept before it is woken.
+        if !is_open {
+            self.end(key, None);
+        }
+    }
+
+    /// A process copies data out of an `sk_buff`.
+    fn unix_read(&mut self, record: &UnixRecord, hop: Hop) {
+        // A thread is in one call at a time.
+        self.close_call(record.tid);
+        let end = record.offset.saturating_add(record.len);
+        // Of a datagram the rest is gone after the first copy.
+        let is_done = end >= record.total || record.socket_type != STREAM;
+        let owner = match self.unix.buffers.get(&record.skb).copied() {
+            Some(buffer) if (buffer.sk, buffer.len) == (record.sk, record.total) => Some(buffer.packet),
+            // Other data in the same memory: what was there before is gone.
+            Some(buffer) => {
+                self.unix.buffers.remove(&record.skb);
+                self.supersede(buffer.packet);
+                self.read_early(record)
+            }
+            None => self.read_early(record),
+        };
+        if is_done {
+            self.unix.buffers.remove(&record.skb);
+            if let Some(socket) = self.unix.sockets.get_mut(&record.sk) {
+                socket.last_read = (record.skb, record.total);
+            }
+        }
+        let Some(key) = owner else { return };
+        let Some(packet) = self.in_flight.get_mut(key) else { return };
+        if packet.doubt == Some(Incomplete::Entangled) {
+            return;
+        }
+        let Some(message) = &mut packet.message else { return };
+        message.reads = message.reads.saturating_add(1);
+        message.read = Some(hop);
+        if is_done {
+            message.buffers_read += 1;
+        }
+        packet.receiver = (record.tgid != 0).then_some(record.tgid).or(packet.receiver);
+        // What the scheduler did for the first read, it did for the message.
+        self.wakes.give(record.tid, hop.time_ns, packet);
+        self.end_if_read(key);
+    }
+
+    /// Data is read that was not seen to be queued: it was there before the trace, or a call under way has queued it and
+    /// has not come to wake the reader, or it had been taken when the reader was woken. Says whose it is.
+    fn read_early(&mut self, record: &UnixRecord) -> Option<PacketKey> {
+        let socket = self.unix.sockets.get_mut(&record.sk)?;
+        let may_be = |key: &PacketKey| {
+            self.in_flight
+                .get(*key)
+                .is_some_and(|packet| packet.doubt.is_none() && may_have_queued(packet, record))
+        };
+        let unseen = socket.unseen.filter(may_be);
+        let only = socket.only.filter(may_be).filter(|only| unseen != Some(*only));
+        let was_read = socket.last_read.0 == record.skb;
+        if was_read && unseen.or(only).is_none() {
+            socket.is_peeked = true;
+        }
+        // Only one can be read before its wake-up: what is read beside it was not, or it was not.
+        let early = socket.only.filter(|only| {
+            self.in_flight.get(*only).and_then(|packet| packet.message).is_some_and(|message| message.early)
+        });
+        // It may be what was read before.
+        let is_peeked = socket.is_peeked || was_read;
+        if let Some(early) = early {
+            self.entangle(early);
+            return None;
+        }
+        // The start of an `sk_buff` must be seen, or it is one from before.
+        if record.offset != 0 {
+            return None;
+        }
+        let key = match (unseen, only) {
+            (Some(one), Some(other)) => {
+                self.entangle(one);
+                self.entangle(other);
+                return None;
+            }
+            (key, other) => key.or(other)?,
+        };
+        if is_peeked {
+            self.entangle(key);
+            return None;
+        }
+        let packet = self.in_flight.get_mut(key)?;
+        packet.awaits_reader = true;
+        let message = packet.message.as_mut()?;
+        if message.unseen > 0 {
+            message.unseen -= 1;
+            if message.unseen == 0 {
+                socket_mut(&mut self.unix, record.sk, |socket| socket.unseen = None);
+            }
+        } else {
+            message.early = true;
+        }
+        message.buffers += 1;
+        message.queued = message.queued.saturating_add(record.total);
+        message.descriptors += u32::from(record.descriptors);
+        let buffer = Buffer { packet: key, sk: record.sk, len: record.total };
+        self.unix.queue(record.skb, buffer, &self.in_flight);
+        Some(key)
+    }
+
+    /// Ends a message that has been read.
+    fn end_if_read(&mut self, key: PacketKey) {
+        let Some(packet) = self.in_flight.get_mut(key) else { return };
+        let Some(message) = packet.message.filter(Message::is_read) else { return };
+        let Some(read) = message.read else { return };
+        packet.add(read);
+        packet.len = message.queued;
+        self.end(key, None);
+    }
+
+    /// The trace is over: nothing more is queued.
+    pub(super) fn finish_calls(&mut self) {
+        let mut calls: Vec<(u32, Call)> = self.unix.calls.iter().map(|(tid, call)| (*tid, *call)).collect();
+        calls.sort_unstable_by_key(|(_, call)| call.packet);
+        for (tid, call) in calls {
+            let message = self.in_flight.get(call.packet).and_then(|packet| packet.message);
+            // If it was not said how much there is, what was read is all that can be waited for.
+            if message.is_some_and(|message| message.buffers > 0 && message.asked == AUX_UNKNOWN) {
+                self.close_call(tid);
+            }
+        }
+    }
+}
+
+/// Whether a wake-up in the thread of a call is its doing. Behind a datagram may be that of another sender by now.
+fn wakes(call: &Call, record: &UnixRecord, listens: bool) -> bool {
+    if call.connects {
+        return listens && (record.peer == call.sk || record.peer == 0);
+    }
+    !listens && (call.wakes == 0 || call.wakes == record.sk)
+}
+
+/// Whether the data that is read may be what a message has queued.
+fn may_have_queued(packet: &Packet, record: &UnixRecord) -> bool {
+    let Some(message) = packet.message else { return false };
+    let is_first = packet.hops.first().is_some_and(|call| call.time_ns <= record.time_ns);
+    let has_room = match message.asked {
+        AUX_UNKNOWN => true,
+        asked if record.socket_type == STREAM => message.queued.saturating_add(record.total) <= asked,
+        // A datagram is one `sk_buff`.
+        asked => asked == record.total,
+    };
+    is_first && has_room
+}
+
+/// What was taken for a message's reads is not shown.
+fn forget_reads(packet: &mut Packet) {
+    packet.hops.retain(|hop| hop.point <= Point::SockDefReadable);
+    packet.receiver = None;
+    packet.awaits_reader = false;
+    if let Some(message) = &mut packet.message {
+        (message.read, message.reads, message.descriptors) = (None, 0, 0);
+    }
+}
+
+/// Where a message on such a socket is read.
+fn read_point(socket_type: u8) -> Point {
+    if socket_type == STREAM { Point::UnixStreamRecvmsg } else { Point::UnixDgramRecvmsg }
+}
+
+fn socket_mut(unix: &mut UnixSockets, sk: u64, change: impl FnOnce(&mut Socket)) {
+    if let Some(socket) = unix.sockets.get_mut(&sk) {
+        change(socket);
     }
 }

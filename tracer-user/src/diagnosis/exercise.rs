@@ -22,18 +22,31 @@ const IP: Exercise = Exercise::By(&[Tcp(V4), Tcp(V6), Udp(V4), Udp(V6), UdpRefus
 /// What makes a probe point fire.
 pub fn exercise(point: Point) -> Exercise {
     match point {
-        Point::UnixStreamConnect => Exercise::By(&[UnixStream]),
-        Point::UnixStreamSendmsg => Exercise::By(&[UnixStream, UnixPair]),
-        Point::TcpSendmsg | Point::TcpRecvmsg => Exercise::By(&[Tcp(V4), Tcp(V6)]),
+        Point::UnixStreamConnect | Point::UnixAccept => Exercise::By(&[UnixStream]),
+        Point::UnixStreamSendmsg | Point::UnixStreamRecvmsg => Exercise::By(&[UnixStream, UnixPair]),
+        Point::UnixDgramSendmsg | Point::UnixDgramRecvmsg => Exercise::By(&[UnixDatagram]),
+        // Its two ends are two threads, so one of them sleeps.
+        Point::TcpSendmsg | Point::TcpRecvmsg | Point::SchedWaking | Point::SchedSwitch => {
+            Exercise::By(&[Tcp(V4), Tcp(V6)])
+        }
+        Point::UdpSendmsg | Point::UdpRcv => Exercise::By(&[Udp(V4), UdpRefused(V4)]),
+        Point::Udpv6Sendmsg | Point::Udpv6Rcv => Exercise::By(&[Udp(V6), UdpRefused(V6)]),
+        Point::UdpRecvmsg => Exercise::By(&[Udp(V4), Udp(V6)]),
+        Point::KfreeSkb => Exercise::By(&[UdpRefused(V4), UdpRefused(V6)]),
         Point::IpQueueXmit | Point::TcpV4Rcv => Exercise::By(&[Tcp(V4)]),
         Point::Ip6Xmit | Point::TcpV6Rcv => Exercise::By(&[Tcp(V6)]),
         Point::FibLookup => Exercise::By(&[Tcp(V4), Udp(V4), UdpRefused(V4)]),
+        Point::Fib6Lookup => Exercise::By(&[Tcp(V6), Udp(V6), UdpRefused(V6)]),
+        Point::QdiscEnqueue | Point::QdiscDequeue => Exercise::Unreachable("lo has no queue"),
+        Point::DevHardStartXmit => Exercise::Unreachable("it is for devices other than lo"),
         Point::DevQueueXmit
         | Point::LoopbackXmit
         | Point::EnqueueToBacklog
         | Point::ProcessBacklog
         | Point::NetifReceiveSkb => IP,
-        Point::SockDefReadable => Exercise::By(&[Tcp(V4), Tcp(V6), UnixStream, UnixDatagram, UnixPair]),
+        Point::SockDefReadable => {
+            Exercise::By(&[Tcp(V4), Tcp(V6), Udp(V4), Udp(V6), UnixStream, UnixDatagram, UnixPair])
+        }
     }
 }
 

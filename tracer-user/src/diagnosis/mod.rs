@@ -120,16 +120,31 @@ impl Diagnosis {
 }
 
 impl Trial {
-    /// What one backend alone made of a point: where it attached, or why it did not.
-    pub fn attempt(&self, backend: Backend, point: Point) -> Result<Target<'_>, &str> {
-        let Some((_, coverage)) = self.alone.iter().find(|(tried, _)| *tried == backend) else {
-            return Err("not asked for");
+    /// What each backend alone made of a point: where it attached, or why it did not. What is no function anywhere is
+    /// a tracepoint whichever backend was asked for, and that is said once.
+    pub fn attempts(&self, point: Point) -> impl Iterator<Item = (Backend, Result<Target<'_>, &str>)> {
+        let is_function = point.row().functions().is_ok();
+        let alone = self.alone.iter().take(if is_function { usize::MAX } else { 1 });
+        alone.map(move |(asked_for, coverage)| {
+            let backend = if is_function { *asked_for } else { Backend::Tracepoint };
+            let attempt = match coverage.state(point) {
+                State::Attached(attached) => Ok(self.target(point, attached)),
+                State::Refused(refusals) => {
+                    Err(refusals.first().map_or("not tried", |refusal| refusal.reason.as_str()))
+                }
+                State::NotNeeded => Err("not needed"),
+            };
+            (backend, attempt)
+        })
+    }
+
+    /// For how many points a backend attached alone, and for how many it was tried.
+    pub fn counts(&self, backend: Backend) -> (usize, usize) {
+        let attempts = || {
+            let all = self.taken.tried().flat_map(|(point, _)| self.attempts(point));
+            all.filter(move |(tried, _)| *tried == backend)
         };
-        match coverage.state(point) {
-            State::Attached(attached) => Ok(self.target(point, attached)),
-            State::Refused(refusals) => Err(refusals.first().map_or("not tried", |refusal| &refusal.reason)),
-            State::NotNeeded => Err("not needed"),
-        }
+        (attempts().filter(|(_, attempt)| attempt.is_ok()).count(), attempts().count())
     }
 
     /// What a run takes for a point.
@@ -140,9 +155,13 @@ impl Trial {
     fn target<'a>(&'a self, point: Point, attached: &'a Attached) -> Target<'a> {
         let is_it = |symbol: &&Symbol| symbol.taken == attached.function;
         let symbol = match (&self.symbols, attached.backend) {
-            (Ok(symbols), Backend::Kprobe) => {
-                point.row().functions.iter().filter_map(|name| symbols.get(name)).find(is_it)
-            }
+            (Ok(symbols), Backend::Kprobe) => point
+                .row()
+                .functions()
+                .map_or(&[][..], |it| it.names)
+                .iter()
+                .filter_map(|name| symbols.get(name))
+                .find(is_it),
             _ => None,
         };
         Target { function: &attached.function, symbol }

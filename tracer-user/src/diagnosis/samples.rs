@@ -29,7 +29,6 @@ const POINTS: [Point; 8] = [
 const SYMBOLS: &str = "\
 ffffffff81000000 T tcp_sendmsg
 ffffffffc0000000 T ip6_xmit\t[ipv6]
-ffffffff81000100 T fib_table_lookup
 ffffffff81000200 T __dev_queue_xmit
 ffffffff81000300 t enqueue_to_backlog.llvm.1234
 ffffffff81000400 t __netif_receive_skb
@@ -53,37 +52,54 @@ fn attached(backend: Backend, function: &str) -> State {
     State::Attached(Attached { backend, function: function.to_owned() })
 }
 
+fn refusal(backend: Backend, reason: &str) -> State {
+    State::Refused(vec![Refusal { backend, reason: reason.to_owned() }])
+}
+
+/// The functions of a point; none if it is a tracepoint everywhere.
+fn functions_of(point: Point) -> &'static [&'static str] {
+    point.row().functions().map_or(&[], |functions| functions.names)
+}
+
 /// Every point refused for one reason.
 pub(crate) fn refused(backend: Backend, reason: &str) -> Coverage {
     let mut coverage = Coverage::default();
     for point in POINTS {
-        coverage.set(point, State::Refused(vec![Refusal { backend, reason: reason.to_owned() }]));
+        coverage.set(point, refusal(backend, reason));
     }
     coverage
 }
 
+fn by_tracepoint(point: Point) -> State {
+    match point.row().tracepoint() {
+        Ok(tracepoint) => attached(Backend::Tracepoint, tracepoint.full_name),
+        Err(reason) => refusal(Backend::Tracepoint, reason),
+    }
+}
+
 fn tracepoints() -> Coverage {
-    let backend = Backend::Tracepoint;
     let mut coverage = Coverage::default();
     for point in POINTS {
-        coverage.set(
-            point,
-            match point.row().tracepoint {
-                Ok(tracepoint) => attached(backend, tracepoint.full_name),
-                Err(reason) => State::Refused(vec![Refusal { backend, reason: reason.to_owned() }]),
-            },
-        );
+        coverage.set(point, by_tracepoint(point));
+    }
+    coverage
+}
+
+/// What a backend makes of each function. What is no function is a tracepoint, whichever backend was asked for.
+fn of_functions(state: impl Fn(&[&str]) -> State) -> Coverage {
+    let mut coverage = Coverage::default();
+    for point in POINTS {
+        let functions = functions_of(point);
+        coverage.set(point, if functions.is_empty() { by_tracepoint(point) } else { state(functions) });
     }
     coverage
 }
 
 fn kprobes(symbols: &Symbols) -> Coverage {
-    let mut coverage = Coverage::default();
-    for point in POINTS {
-        let symbol = point.row().functions.iter().find_map(|function| symbols.get(function)).unwrap();
-        coverage.set(point, attached(Backend::Kprobe, &symbol.taken));
-    }
-    coverage
+    of_functions(|functions| {
+        let symbol = functions.iter().find_map(|function| symbols.get(function)).unwrap();
+        attached(Backend::Kprobe, &symbol.taken)
+    })
 }
 
 fn diagnosis(alone: Vec<(Backend, Coverage)>, symbols: Symbols) -> Diagnosis {
@@ -110,16 +126,20 @@ fn diagnosis(alone: Vec<(Backend, Coverage)>, symbols: Symbols) -> Diagnosis {
 }
 
 fn symbols() -> Symbols {
-    let functions: Vec<&str> =
-        POINTS.iter().flat_map(|point| point.row().functions.iter().copied()).collect();
+    let functions: Vec<&str> = POINTS.iter().flat_map(|point| functions_of(*point).iter().copied()).collect();
     Symbols::resolve(SYMBOLS.as_bytes(), &functions).unwrap()
 }
 
 /// A kernel without kprobes that refuses fentry.
 pub(crate) fn tracepoints_only() -> Diagnosis {
     let alone = vec![
-        (Backend::Fentry, refused(Backend::Fentry, "Operation not permitted (os error 1)")),
-        (Backend::Kprobe, refused(Backend::Kprobe, "this kernel is built without kprobes (CONFIG_KPROBES)")),
+        (Backend::Fentry, of_functions(|_| refusal(Backend::Fentry, "Operation not permitted (os error 1)"))),
+        (
+            Backend::Kprobe,
+            of_functions(|_| {
+                refusal(Backend::Kprobe, "this kernel is built without kprobes (CONFIG_KPROBES)")
+            }),
+        ),
         (Backend::Tracepoint, tracepoints()),
     ];
     diagnosis(alone, symbols())
@@ -128,16 +148,12 @@ pub(crate) fn tracepoints_only() -> Diagnosis {
 /// A kernel on which all backends work but fentry for one point, with a renamed function and one in a module.
 pub(crate) fn functions() -> Diagnosis {
     let symbols = symbols();
-    let mut fentry = Coverage::default();
-    for point in POINTS {
-        fentry.set(point, attached(Backend::Fentry, point.row().functions[0]));
-    }
+    let mut fentry = of_functions(|functions| attached(Backend::Fentry, functions[0]));
     for (point, reason) in [
         (Point::Ip6Xmit, "this kernel's trampolines do not take it (ENOTSUPP)"),
         (Point::EnqueueToBacklog, "no such function in this kernel's type information"),
     ] {
-        let refusal = Refusal { backend: Backend::Fentry, reason: reason.to_owned() };
-        fentry.set(point, State::Refused(vec![refusal]));
+        fentry.set(point, refusal(Backend::Fentry, reason));
     }
     let alone = vec![
         (Backend::Fentry, fentry),

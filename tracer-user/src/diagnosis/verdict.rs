@@ -53,10 +53,9 @@ pub fn problems(diagnosis: &Diagnosis) -> Vec<Problem> {
 }
 
 fn of_trial(trial: &Trial, problems: &mut Vec<Problem>) {
-    let (attached, _) = trial.taken.counts();
-    if attached == 0 {
+    if !trial.taken.sees_traffic() {
         problems.push(Problem::new(
-            "no probe point could be attached, so there is nothing to see",
+            "nothing that packets pass could be attached, so there is nothing to see",
             if trial.alone.len() == 1 {
                 "the reasons stand below the table; with --backend auto others are tried"
             } else {
@@ -176,14 +175,18 @@ mod tests {
     fn the_skeleton_of_a_path_must_be_there() {
         let mut diagnosis = samples::tracepoints_only();
         let mut coverage = samples::refused(tracer_common::probes::Backend::Tracepoint, "no");
-        coverage.set(Point::FibLookup, trial(&mut diagnosis).taken.state(Point::FibLookup).clone());
+        let point = Point::EnqueueToBacklog;
+        coverage.set(point, trial(&mut diagnosis).taken.state(point).clone());
         trial(&mut diagnosis).taken = coverage;
         assert_eq!(
             whats(&diagnosis),
             "without dev_queue_xmit, netif_receive_skb, tcp_v4_rcv, tcp_recvmsg paths say little\n"
         );
         trial(&mut diagnosis).taken = samples::refused(tracer_common::probes::Backend::Tracepoint, "no");
-        assert_eq!(whats(&diagnosis), "no probe point could be attached, so there is nothing to see\n");
+        assert_eq!(
+            whats(&diagnosis),
+            "nothing that packets pass could be attached, so there is nothing to see\n"
+        );
     }
 
     #[test]

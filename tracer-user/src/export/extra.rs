@@ -2,51 +2,57 @@
 
 use tracer_common::{event::AUX_UNKNOWN, probes::Point};
 
-use crate::model::Hop;
+use crate::model::{Device, Dropped, Hop, Path, Route};
 
-/// The meaning of `Hop::aux`, which depends on the probe point.
+/// What is said depends on the probe point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extra {
-    /// The routing table that was asked.
-    Table(u32),
+pub enum Extra<'a> {
+    /// What the routing table answered.
+    Route(&'a Route),
     /// The CPU on whose backlog the packet was put.
     TargetCpu(u32),
-    /// The index of the device that the packet is on.
-    Interface(u32),
+    /// The device that the packet is on.
+    Device(&'a Device),
+    /// Where and why the packet was dropped.
+    Dropped(&'a Dropped),
 }
 
-impl Extra {
-    /// `RT_TABLE_LOCAL`: the addresses of this host.
-    pub const TABLE_LOCAL: u32 = 255;
-    /// `RT_TABLE_MAIN`.
-    pub const TABLE_MAIN: u32 = 254;
-
-    /// What a hop says, if it says anything.
-    pub fn of(hop: &Hop) -> Option<Self> {
+impl<'a> Extra<'a> {
+    /// What a hop of a path says, if it says anything.
+    pub fn of(path: &'a Path, hop: &Hop) -> Option<Self> {
         match hop.point {
-            _ if hop.aux == AUX_UNKNOWN => None,
-            Point::FibLookup => Some(Self::Table(hop.aux)),
-            Point::EnqueueToBacklog => Some(Self::TargetCpu(hop.aux)),
-            Point::DevQueueXmit
-            | Point::LoopbackXmit
-            | Point::NetifReceiveSkb
-            | Point::TcpV4Rcv
-            | Point::TcpV6Rcv
-                if hop.aux != 0 =>
-            {
-                Some(Self::Interface(hop.aux))
-            }
-            _ => None,
+            Point::FibLookup | Point::Fib6Lookup => path.route_at(hop).map(Self::Route),
+            Point::EnqueueToBacklog if hop.aux != AUX_UNKNOWN => Some(Self::TargetCpu(hop.aux)),
+            Point::KfreeSkb => path.dropped.as_ref().map(Self::Dropped),
+            _ => path.device_at(hop).map(Self::Device),
         }
     }
+}
 
-    /// The name that `/etc/iproute2/rt_tables` gives a routing table everywhere.
-    pub fn table_name(table: u32) -> Option<&'static str> {
-        match table {
-            Self::TABLE_LOCAL => Some("local"),
-            Self::TABLE_MAIN => Some("main"),
-            253 => Some("default"),
-            _ => None,
-        }
+/// The name that `/etc/iproute2/rt_tables` gives a routing table everywhere.
+pub fn table_name(table: u32) -> Option<&'static str> {
+    match table {
+        255 => Some("local"),
+        254 => Some("main"),
+        253 => Some("default"),
+        _ => None,
     }
+}
+
+/// What `ip route` calls a type of routes (`RTN_*`, `include/uapi/linux/rtnetlink.h`).
+pub fn route_type_name(route_type: u8) -> Option<&'static str> {
+    const NAMES: [&str; 11] = [
+        "unicast",
+        "local",
+        "broadcast",
+        "anycast",
+        "multicast",
+        "blackhole",
+        "unreachable",
+        "prohibit",
+        "throw",
+        "nat",
+        "xresolve",
+    ];
+    NAMES.get(usize::from(route_type).checked_sub(1)?).copied()
 }

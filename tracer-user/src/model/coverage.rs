@@ -70,6 +70,14 @@ impl Coverage {
         self.attached(point).is_some()
     }
 
+    /// The points that are attached by a backend.
+    pub fn by_backend(&self, backend: Backend) -> impl Iterator<Item = Point> {
+        self.all().filter_map(move |(point, state)| match state {
+            State::Attached(attached) if attached.backend == backend => Some(point),
+            _ => None,
+        })
+    }
+
     /// All points, in the order of the path.
     pub fn all(&self) -> impl Iterator<Item = (Point, &State)> {
         Point::ALL.iter().map(|point| (*point, self.state(*point)))
@@ -78,6 +86,18 @@ impl Coverage {
     /// The points that were tried, in the order of the path.
     pub fn tried(&self) -> impl Iterator<Item = (Point, &State)> {
         self.all().filter(|(_, state)| **state != State::NotNeeded)
+    }
+
+    /// The points that every backend refused, in the order of the path.
+    pub fn refused(&self) -> impl Iterator<Item = Point> {
+        self.all().filter(|(_, state)| matches!(state, State::Refused(_))).map(|(point, _)| point)
+    }
+
+    /// Whether anything is attached that packets and messages pass. What is a tracepoint whichever backend is asked for
+    /// only adds to what others see.
+    pub fn sees_traffic(&self) -> bool {
+        self.all()
+            .any(|(point, state)| matches!(state, State::Attached(_)) && point.row().functions().is_ok())
     }
 
     /// How many points are attached, and how many were tried.

@@ -14,6 +14,10 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// `ICMP`.
+    Icmp,
+    /// `ICMPv6`.
+    Icmpv6,
     /// UNIX sockets.
     Unix,
     /// Any other, by its IP protocol number.
@@ -26,6 +30,8 @@ impl Protocol {
         match number {
             6 => Self::Tcp,
             17 => Self::Udp,
+            1 => Self::Icmp,
+            58 => Self::Icmpv6,
             other => Self::Other(other),
         }
     }
@@ -36,6 +42,8 @@ impl fmt::Display for Protocol {
         match self {
             Self::Tcp => f.write_str("tcp"),
             Self::Udp => f.write_str("udp"),
+            Self::Icmp => f.write_str("icmp"),
+            Self::Icmpv6 => f.write_str("icmpv6"),
             Self::Unix => f.write_str("unix"),
             Self::Other(number) => write!(f, "ip-proto-{number}"),
         }

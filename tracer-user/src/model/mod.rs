@@ -4,9 +4,13 @@
 mod coverage;
 mod flow;
 mod path;
+mod shares;
 mod trust;
 
 pub use coverage::{Attached, Coverage, Refusal, State};
 pub use flow::{Comm, Endpoint, Flow, Protocol, Task};
-pub use path::{Device, Hop, Hops, Incomplete, MAX_HOPS, Path, Tcp};
+pub use path::{
+    Device, Devices, Dropped, Hop, Hops, Icmp, Incomplete, MAX_HOPS, Path, Route, Routing, Tcp, Unix,
+};
+pub use shares::{Part, Shares};
 pub use trust::{Losses, Trust};

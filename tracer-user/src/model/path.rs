@@ -1,14 +1,17 @@
 //! The way of one packet.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use arrayvec::ArrayVec;
-use tracer_common::probes::{Backend, Point};
+use tracer_common::{
+    event::AUX_UNKNOWN,
+    probes::{Backend, Point},
+};
 
-use super::{Flow, Task};
+use super::{Flow, Protocol, Shares, Task};
 
-/// The most hops a path holds. The table has fewer points that one packet passes.
-pub const MAX_HOPS: usize = 16;
+/// The most hops a path holds: room for a packet that passes a bridge between two namespaces, with all its questions.
+pub const MAX_HOPS: usize = 32;
 
 /// A place that a packet passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,16 +24,39 @@ pub struct Hop {
     pub cpu: u32,
     /// When: `CLOCK_MONOTONIC`, ns.
     pub time_ns: u64,
-    /// What the point says beside (`HopRecord::aux`): routing table, target CPU, interface index.
+    /// What the point says beside (`HopRecord::aux`): routing table, target CPU, interface index, drop reason.
     pub aux: u32,
+    /// Inode number of the network namespace that it is in, 0 if not known.
+    pub netns: u32,
+}
+
+impl Hop {
+    /// The interface index of the device that the packet is on at this hop, if it is on one.
+    pub fn ifindex(&self) -> Option<u32> {
+        let has_device = matches!(
+            self.point,
+            Point::DevQueueXmit
+                | Point::QdiscEnqueue
+                | Point::QdiscDequeue
+                | Point::DevHardStartXmit
+                | Point::LoopbackXmit
+                | Point::NetifReceiveSkb
+        );
+        (has_device && !matches!(self.aux, 0 | AUX_UNKNOWN)).then_some(self.aux)
+    }
 }
 
 /// The hops of a path, in the order of their times.
 pub type Hops = ArrayVec<Hop, MAX_HOPS>;
 
+/// The devices of a path, in the order in which it passes them. A packet on more of them shows the first ones.
+pub type Devices = ArrayVec<Device, 6>;
+
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
+    /// Inode number of the network namespace that it is in.
+    pub netns: u32,
     /// Its index in its namespace.
     pub ifindex: u32,
     /// Its name, `None` if it was not announced.
@@ -76,6 +102,88 @@ impl Tcp {
     pub const RST: u8 = 0x04;
 }
 
+/// What an ICMP message says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Icmp {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// The transport of the packet that it answers, if it is an error. The flow has that packet's ports, the other way
+    /// round.
+    pub answers: Option<Protocol>,
+}
+
+/// What a UNIX socket's message is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unix {
+    /// The name of one of the two sockets, as the kernel keeps it: an abstract name begins with NUL; empty if none has one
+    /// (`socketpair`), `None` if its record was lost.
+    pub name: Option<Arc<[u8]>>,
+    /// `SOCK_*`.
+    pub socket_type: u8,
+    /// Inode number of the sender's socket, as `ss -x` shows it; 0 if not known.
+    pub inode: u32,
+    /// File descriptors that were passed with it.
+    pub descriptors: u32,
+    /// How many copies the reader took it in.
+    pub reads: u32,
+}
+
+impl Unix {
+    /// What kind of socket it is.
+    pub fn type_name(&self) -> &'static str {
+        match self.socket_type {
+            1 => "stream",
+            2 => "dgram",
+            5 => "seqpacket",
+            _ => "unknown",
+        }
+    }
+}
+
+/// What a routing table answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// When: the time of its hop.
+    pub time_ns: u64,
+    /// Number of the table: 255 local, 254 main.
+    pub table: u32,
+    /// `RTN_*`: 1 unicast, 2 local …; 0 if not known.
+    pub route_type: u8,
+    /// The next hop's device.
+    pub device: Option<Device>,
+    /// The source address that the route prefers.
+    pub source: Option<IpAddr>,
+    /// 0, or a negative errno: the table has no such route.
+    pub error: i32,
+}
+
+/// How a packet came to its route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Routing {
+    /// It cannot be told.
+    #[default]
+    Unknown,
+    /// By the route that its socket keeps: no table was asked.
+    Cached,
+    /// These tables were asked, in this order.
+    Asked(Vec<Route>),
+}
+
+/// Where and why the kernel dropped a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropped {
+    /// `enum skb_drop_reason` of the kernel that was traced; `None` before 5.17, which gives none.
+    pub reason: Option<u32>,
+    /// Its name there, without `SKB_DROP_REASON_`.
+    pub reason_name: Option<Arc<str>>,
+    /// The address in the kernel that dropped it.
+    pub location: u64,
+    /// The function there, if the kernel shows its symbols.
+    pub function: Option<Arc<str>>,
+}
+
 /// Why a path could not be completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Incomplete {
@@ -101,6 +209,12 @@ pub enum Incomplete {
     FlowUnknown,
     /// A hop that every packet passes between two of its hops was not seen.
     HopNotSeen,
+    /// The receiver's queue was seen empty, but not the read that emptied it.
+    ReadNotSeen,
+    /// Several threads sent on one socket, or read from it, at a time, so their messages cannot be told apart.
+    Entangled,
+    /// The call came back, or has not come back, without anything being queued.
+    CallFailed,
 }
 
 impl Incomplete {
@@ -118,6 +232,9 @@ impl Incomplete {
             Self::TooMany => "too many packets on their way",
             Self::FlowUnknown => "the record of its flow was lost",
             Self::HopNotSeen => "a hop between was not seen",
+            Self::ReadNotSeen => "read, but not in a way that is seen",
+            Self::Entangled => "several threads used the socket at once",
+            Self::CallFailed => "the call failed, or waits",
         }
     }
 }
@@ -129,14 +246,23 @@ pub struct Path {
     pub id: u64,
     /// Who sent it to whom; `None` if the record was lost.
     pub flow: Option<Flow>,
-    /// For UNIX sockets, the name that was connected to.
-    pub unix_name: Option<Arc<[u8]>>,
+    /// For UNIX sockets.
+    pub unix: Option<Unix>,
     /// For TCP, what its header says.
     pub tcp: Option<Tcp>,
+    /// For ICMP, what its header says.
+    pub icmp: Option<Icmp>,
+    /// Whether it carries data that was sent before.
+    pub retransmitted: bool,
     /// Bytes of payload.
     pub len: u32,
-    /// The device that it was sent through (or, if it came from outside, received on).
-    pub device: Option<Device>,
+    /// The devices that it was on; the first is the one that it was sent through (or, if it came from outside, received
+    /// on).
+    pub devices: Devices,
+    /// How it came to its route.
+    pub routing: Routing,
+    /// Where and why the kernel dropped it, if it did: then the path is whole, and ends there.
+    pub dropped: Option<Dropped>,
     /// The process that sends on this flow, if it was seen to.
     pub sender: Option<Task>,
     /// The process that reads from this flow, if it was seen to.
@@ -151,6 +277,32 @@ impl Path {
     /// Time of the first hop: `CLOCK_MONOTONIC`, ns.
     pub fn start_ns(&self) -> u64 {
         self.hops.first().map_or(0, |hop| hop.time_ns)
+    }
+
+    /// The device that it was sent through (or, if it came from outside, received on).
+    pub fn device(&self) -> Option<&Device> {
+        self.devices.first()
+    }
+
+    /// The device that it is on at a hop of it.
+    pub fn device_at(&self, hop: &Hop) -> Option<&Device> {
+        let ifindex = hop.ifindex()?;
+        self.devices.iter().find(|device| (device.netns, device.ifindex) == (hop.netns, ifindex))
+    }
+
+    /// The answer of a routing table that a hop of it is.
+    pub fn route_at(&self, hop: &Hop) -> Option<&Route> {
+        match &self.routing {
+            Routing::Asked(routes) if matches!(hop.point, Point::FibLookup | Point::Fib6Lookup) => {
+                routes.iter().find(|route| route.time_ns == hop.time_ns)
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the time went, if it was followed to its reader.
+    pub fn shares(&self) -> Option<Shares> {
+        Shares::of(&self.hops)
     }
 
     /// From the first hop to the last, ns.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Incomplete;
+use super::{Incomplete, Path};
 
 /// What the kernel side could not deliver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -35,13 +35,29 @@ pub struct Trust {
     pub complete: u64,
     /// Paths that are not, by reason.
     pub incomplete: BTreeMap<Incomplete, u64>,
+    /// Of all paths, those that end where the kernel dropped the packet.
+    pub dropped: u64,
+    /// Of all paths, those that carry data that was sent before.
+    pub retransmitted: u64,
     /// Paths and packets on their way beyond as many paths as were asked for; they are no fault.
     pub cut_off: u64,
+    /// Paths that took less time than was asked for, and are not shown or counted.
+    pub too_short: u64,
     /// From the first moment of the trace to the last, ns; `None` if nobody knows: the recording is cut off.
     pub duration_ns: Option<u64>,
 }
 
 impl Trust {
+    /// Counts a path that is shown.
+    pub fn count(&mut self, path: &Path) {
+        match path.incomplete {
+            None => self.complete += 1,
+            Some(reason) => *self.incomplete.entry(reason).or_insert(0) += 1,
+        }
+        self.dropped += u64::from(path.dropped.is_some());
+        self.retransmitted += u64::from(path.retransmitted);
+    }
+
     /// All paths.
     pub fn paths(&self) -> u64 {
         self.complete + self.incomplete_total()
@@ -63,6 +79,17 @@ impl Trust {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analyze::samples;
+
+    #[test]
+    fn drops_and_retransmissions_are_counted_among_the_paths() {
+        let mut trust = Trust::default();
+        for path in [samples::refused_syn(), samples::retransmission(), samples::incomplete()] {
+            trust.count(&path);
+        }
+        assert_eq!((trust.paths(), trust.complete, trust.incomplete_total()), (3, 2, 1));
+        assert_eq!((trust.dropped, trust.retransmitted), (1, 1));
+    }
 
     #[test]
     fn unknown_losses_are_not_perfect() {

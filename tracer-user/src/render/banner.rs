@@ -27,9 +27,11 @@ pub struct Start<'a> {
     pub took: Duration,
     /// What came of it.
     pub coverage: &'a Coverage,
+    /// Whether to say why points are not attached, and what follows from it.
+    pub verbose: bool,
 }
 
-/// Writes the line of the kernel and the backends, then what will be missing, and why.
+/// Writes the line of the kernel and the backends, then what will be missing. If that is everything, also why.
 pub fn write_banner(start: &Start<'_>, style: Style, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
     let paint = Paint(style.color);
     let (attached, tried) = start.coverage.counts();
@@ -37,8 +39,12 @@ pub fn write_banner(start: &Start<'_>, style: Style, out: &mut (impl Write + ?Si
     let (backends, ms) = (Backends(start.coverage), start.took.as_millis());
     writeln!(out, "Linux {kernel}, {backends}: attached {attached}/{tried} probe points in {ms} ms")?;
 
+    let sees_traffic = start.coverage.sees_traffic();
+    if sees_traffic && !start.verbose {
+        return write_names(start.coverage, paint, out);
+    }
     let Unattached { shared, groups } = Unattached::of(start.coverage);
-    if !shared.is_empty() && attached == 0 && groups.iter().all(|group| group.why.is_empty()) {
+    if !shared.is_empty() && !sees_traffic && groups.iter().all(|group| group.why.is_empty()) {
         let why = format!("nothing will be seen ({})", Refusals(&shared));
         return writeln!(out, "  {}", paint.tone(Tone::Alarm, why));
     }
@@ -46,6 +52,16 @@ pub fn write_banner(start: &Start<'_>, style: Style, out: &mut (impl Write + ?Si
         writeln!(out, "  {}", paint.tone(Tone::Faint, Refusals(&shared)))?;
     }
     groups.iter().try_for_each(|group| writeln!(out, "  {}", GroupLine { group, paint }))
+}
+
+/// The points that are not attached, on one line.
+fn write_names(coverage: &Coverage, paint: Paint, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    let refused: Vec<&str> = coverage.refused().map(|point| point.row().hop).collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let names = refused.join(", ");
+    writeln!(out, "  not attached: {} (pathtrace doctor says why)", paint.tone(Tone::Notice, names))
 }
 
 /// The backend that was taken everywhere, or each with how often it was.

@@ -89,7 +89,7 @@ impl fmt::Display for Capabilities<'_> {
 /// What works in practice.
 fn write_trial_facts(trial: &Trial, paint: Paint, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
     for (backend, coverage) in &trial.alone {
-        fact(backend.name(), InPractice(coverage), paint, out)?;
+        fact(backend.name(), InPractice(*backend, coverage, trial), paint, out)?;
     }
     if let Err(why) = &trial.symbols {
         fact("symbols", paint.tone(Tone::Notice, Printable(why.as_bytes())), paint, out)?;
@@ -98,16 +98,17 @@ fn write_trial_facts(trial: &Trial, paint: Paint, out: &mut (impl Write + ?Sized
 }
 
 /// How far a backend works alone.
-struct InPractice<'a>(&'a Coverage);
+struct InPractice<'a>(Backend, &'a Coverage, &'a Trial);
 
 impl fmt::Display for InPractice<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (attached, tried) = self.0.counts();
+        let Self(backend, coverage, trial) = self;
+        let (attached, tried) = trial.counts(*backend);
         if attached > 0 {
             return write!(f, "attaches to {attached} of {tried} points");
         }
         f.write_str("does not work here")?;
-        let mut reasons = self.0.tried().filter_map(|(_, state)| match state {
+        let mut reasons = coverage.tried().filter_map(|(_, state)| match state {
             State::Refused(refusals) => refusals.first().map(|refusal| refusal.reason.as_str()),
             State::Attached(_) | State::NotNeeded => None,
         });
@@ -174,10 +175,13 @@ fn table(trial: &Trial, notes: &mut Notes, style: Style) -> Table {
 
 fn row(trial: &Trial, point: Point, notes: &mut Notes) -> Vec<Cell> {
     let mut cells = vec![Cell::new(point.row().hop).add_attribute(Attribute::Bold)];
+    let has_column = |backend: Backend| trial.alone.iter().any(|(tried, _)| *tried == backend);
     for (backend, _) in &trial.alone {
-        cells.push(match trial.attempt(*backend, point) {
-            Ok(target) => Cell::new(Shown(target)),
-            Err(reason) => Cell::new(notes.mark(reason)).add_attribute(Attribute::Dim),
+        let attempt = trial.attempts(point).find(|(tried, _)| tried == backend || !has_column(*tried));
+        cells.push(match attempt {
+            Some((_, Ok(target))) => Cell::new(Shown(target)),
+            Some((_, Err(reason))) => Cell::new(notes.mark(reason)).add_attribute(Attribute::Dim),
+            None => Cell::new("-").add_attribute(Attribute::Dim),
         });
     }
     cells.push(match trial.taken(point) {
@@ -241,7 +245,7 @@ fn write_limits(trial: &Trial, paint: Paint, out: &mut (impl Write + ?Sized)) ->
         writeln!(out, "  without {}: {}", paint.tone(Tone::Notice, names), group.consequence)?;
     }
     let is_dead = |backend: Backend| {
-        trial.alone.iter().any(|(tried, coverage)| *tried == backend && coverage.counts().0 == 0)
+        trial.alone.iter().any(|(tried, _)| *tried == backend && trial.counts(backend).0 == 0)
     };
     if is_dead(Backend::Fentry) && is_dead(Backend::Kprobe) {
         writeln!(

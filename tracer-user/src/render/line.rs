@@ -6,10 +6,12 @@ use tracer_common::probes::Point;
 
 use super::{
     PathWriter, Style, Summary, TimeFormat,
+    beside::{News, Said},
     column::Column,
     header, labels,
+    notes::Notes,
     paint::{Paint, Tone},
-    subject::{DeviceName, Ends, Flags, Process},
+    subject::{Answer, DeviceName, Ends, Flags, Processes, Reason},
     summary,
     time::{Human, Micros, TimeOfDay},
 };
@@ -65,8 +67,9 @@ impl LineWriter {
         write!(line, "{}  ", paint.tone(Tone::Faint, time))?;
 
         ends.set(Ends(path))?;
-        if let (Class::Unix, Some(sender)) = (Class::of(path), &path.sender) {
-            ends.append(format_args!(" from {}", Process(sender)))?;
+        // The name is that of one socket and says nothing of the direction.
+        if Class::of(path) == Class::Unix && (path.sender.is_some() || path.receiver.is_some()) {
+            ends.append(format_args!("  {}", Processes(path)))?;
         }
         ends.write(*paint, Tone::Strong, line)?;
 
@@ -76,7 +79,7 @@ impl LineWriter {
             None => write!(line, "{:>6}  ", Human(path.total_ns()))?,
             Some(_) => write!(line, "{:>6}  ", "-")?,
         }
-        match &path.device {
+        match path.device() {
             Some(through) => device.set(DeviceName(through))?,
             None => device.set("-")?,
         }
@@ -84,18 +87,24 @@ impl LineWriter {
     }
 
     fn write_hops(&mut self, path: &Path) -> io::Result<()> {
+        let Self { line, paint, .. } = self;
+        line.extend_from_slice(b"  ");
+        if let Some(notes) = Notes::of(path, "", ": ") {
+            write!(line, "{}", paint.tone(Tone::Notice, notes))?;
+        }
         if path.incomplete == Some(Incomplete::StartNotSeen) {
-            self.line.extend_from_slice("  …".as_bytes());
-        } else {
-            self.line.push(b' ');
+            line.extend_from_slice("… ".as_bytes());
         }
         let mut cpu = None;
+        let mut news = News::of(path);
         for (index, (hop, since)) in path.steps().enumerate() {
-            self.line.push(b' ');
+            if index > 0 {
+                self.line.push(b' ');
+            }
             if index > 0 || self.style.time == TimeFormat::Absolute {
                 self.write_time(hop, since, path.start_ns())?;
             }
-            self.write_hop(hop)?;
+            self.write_hop(hop, news.at(hop).as_ref())?;
             let cpu_before = cpu.replace(hop.cpu);
             if cpu_before != Some(hop.cpu) {
                 let tone = if cpu_before.is_some() { Tone::Notice } else { Tone::Faint };
@@ -132,14 +141,18 @@ impl LineWriter {
         }
     }
 
-    fn write_hop(&mut self, hop: &Hop) -> io::Result<()> {
-        self.line.extend_from_slice(self.names[hop.point as usize].as_bytes());
-        match Extra::of(hop) {
-            Some(Extra::Table(table)) => match Extra::table_name(table) {
-                Some(name) => write!(self.line, "({name})"),
-                None => write!(self.line, "({table})"),
-            },
-            _ => Ok(()),
+    /// The hop, and what is new there.
+    fn write_hop(&mut self, hop: &Hop, said: Option<&Said<'_>>) -> io::Result<()> {
+        let Self { line, paint, .. } = self;
+        line.extend_from_slice(self.names[hop.point as usize].as_bytes());
+        match said.map(|said| said.extra) {
+            Some(Extra::Route(route)) => write!(line, "({})", Answer(route)),
+            Some(Extra::Device(device)) => write!(line, "({})", DeviceName(device)),
+            Some(Extra::Dropped(dropped)) => {
+                write!(line, " {}", paint.tone(Tone::Alarm, format_args!("DROPPED: {}", Reason(dropped))))
+            }
+            // The `@` at the next hop says it.
+            Some(Extra::TargetCpu(_)) | None => Ok(()),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Paths for people, and the choice between the formats. A format is a file with a [`PathWriter`] in it.
 
 mod banner;
+mod beside;
 mod column;
 mod doctor;
 mod header;
 mod json;
 mod labels;
 mod line;
+mod notes;
 mod paint;
 mod subject;
 mod summary;

@@ -6,7 +6,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
 
 use super::{PathWriter, Style, Summary, time::Human, trust::write_trust};
 use crate::{
-    analyze::{Class, Row},
+    analyze::{Class, Counted, Row},
     model::Path,
 };
 
@@ -52,9 +52,13 @@ fn table(rows: &[Row], style: Style) -> Table {
 }
 
 fn cells(row: &Row) -> Vec<Cell> {
-    let name = format!("  {}", row.name());
-    let is_total = row.hop.is_none();
-    let mut cells = vec![if is_total { bold(&name) } else { Cell::new(&name) }, Cell::new(row.count)];
+    let name = row.what.name();
+    let name = match row.what {
+        Counted::Step(_) => Cell::new(format_args!("  {name}")),
+        Counted::Total => bold(&format!("  {name}")),
+        Counted::Share(_) => Cell::new(format_args!("    {name}")),
+    };
+    let mut cells = vec![name, Cell::new(row.count)];
     match row.times {
         Some(times) => {
             cells.extend(

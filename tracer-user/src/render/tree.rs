@@ -6,21 +6,23 @@ use std::{
 };
 
 use arrayvec::ArrayString;
+use tracer_common::probes::{Backend, Point};
 
 use super::{
     PathWriter, Style, Summary, TimeFormat,
+    beside::{Beside, News, Said},
+    notes::Notes,
     paint::{Paint, Tone},
     subject::{DeviceName, Ends, Flags, Processes},
     summary,
     time::{ExactMicros, Human, TimeOfDay},
 };
-use crate::{
-    export::Extra,
-    model::{Coverage, Device, Hop, Path},
-};
+use crate::model::{Coverage, Hop, Path, Routing, Shares, Unix};
 
 /// The longest name of a hop, `unix_stream_connect`.
-const HOP: usize = 19;
+pub(super) const HOP: usize = 19;
+/// A longer place must not push what stands behind the others aside: `tracepoint:skb:skb_copy_datagram_iovec`.
+const WIDEST: usize = 38;
 
 /// Writes each hop on a line of its own.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub struct TreeWriter {
     style: Style,
     paint: Paint,
     coverage: Coverage,
+    /// Columns that the longest place takes.
+    places: usize,
     begun: bool,
     buffer: Vec<u8>,
 }
@@ -39,6 +43,7 @@ impl TreeWriter {
             style,
             paint: Paint(style.color),
             coverage: coverage.clone(),
+            places: places(coverage),
             begun: false,
             buffer: Vec::new(),
         }
@@ -53,8 +58,17 @@ impl TreeWriter {
             write!(buffer, " seq {} ack {}", tcp.seq, tcp.ack)?;
         }
         write!(buffer, " len {}", path.len)?;
-        if let Some(device) = &path.device {
+        if let Some(device) = path.device() {
             write!(buffer, "  dev {}", DeviceName(device))?;
+        }
+        if path.routing == Routing::Cached {
+            buffer.extend_from_slice(b"  route cached");
+        }
+        if let Some(Unix { inode: inode @ 1.., .. }) = path.unix {
+            write!(buffer, "  inode {inode}")?;
+        }
+        if let Some(notes) = Notes::of(path, "  ", "") {
+            write!(buffer, "{}", paint.tone(Tone::Notice, notes))?;
         }
         if path.sender.is_some() || path.receiver.is_some() {
             write!(buffer, "  {}", Processes(path))?;
@@ -76,14 +90,22 @@ impl TreeWriter {
     fn write_hops(&mut self, path: &Path) -> io::Result<()> {
         let longest = path.steps().map(|(_, since)| since).max().unwrap_or(0);
         let mut before: Option<&Hop> = None;
-        let mut ifindex = path.device.as_ref().map(|device| device.ifindex);
+        let mut news = News::of(path);
         for (hop, since) in path.steps() {
             let is_longest = before.is_some() && since == longest;
             self.write_time(hop, before.map(|_| since), is_longest, path.start_ns())?;
             self.write_place(hop, before.map(|before| before.cpu))?;
-            self.write_extra(hop, path, &mut ifindex)?;
+            if let Some(said) = news.at(hop) {
+                self.write_said(hop, said)?;
+            }
             self.buffer.push(b'\n');
             before = Some(hop);
+        }
+        if let Some(shares) = path.shares() {
+            let Shares { kernel_ns, scheduler_ns, reader_ns } = shares;
+            let (kernel, scheduler, reader) = (Human(kernel_ns), Human(scheduler_ns), Human(reader_ns));
+            let parts = format_args!("kernel {kernel}, scheduler {scheduler}, reader {reader}");
+            writeln!(self.buffer, "  {}", self.paint.tone(Tone::Faint, parts))?;
         }
         Ok(())
     }
@@ -121,34 +143,15 @@ impl TreeWriter {
             }
             _ => write!(buffer, "  CPU {:<5}", hop.cpu)?,
         }
-        write!(buffer, "  {:<HOP$}  ", hop.point.row().hop)?;
-        let backend = hop.backend.name();
-        match coverage.attached(hop.point) {
-            Some(attached) => {
-                write!(buffer, "{}", paint.tone(Tone::Faint, format_args!("{backend}:{}", attached.function)))
-            }
-            None => write!(buffer, "{}", paint.tone(Tone::Faint, backend)),
-        }
+        let place = Place::of(hop, coverage);
+        write!(buffer, "  {:<HOP$}  {}", hop.point.row().hop, paint.tone(Tone::Faint, place))
     }
 
-    /// What the hop says beside; the device only where it is not the one that was said last.
-    fn write_extra(&mut self, hop: &Hop, path: &Path, ifindex: &mut Option<u32>) -> io::Result<()> {
-        let out = &mut self.buffer;
-        match Extra::of(hop) {
-            Some(Extra::Table(table)) => match Extra::table_name(table) {
-                Some(name) => write!(out, "  table {name} ({table})"),
-                None => write!(out, "  table {table}"),
-            },
-            Some(Extra::TargetCpu(cpu)) => write!(out, "  to CPU {cpu}"),
-            Some(Extra::Interface(index)) if ifindex.replace(index) != Some(index) => {
-                match path.device.as_ref().filter(|device| device.ifindex == index) {
-                    Some(device) => write!(out, "  dev {}", DeviceName(device)),
-                    None if index == Device::LOOPBACK => write!(out, "  dev lo"),
-                    None => write!(out, "  dev if{index}"),
-                }
-            }
-            _ => Ok(()),
-        }
+    /// What the hop says beside, in a column of its own.
+    fn write_said(&mut self, hop: &Hop, said: Said<'_>) -> io::Result<()> {
+        let Self { buffer, paint, .. } = self;
+        let gap = self.places.saturating_sub(Place::of(hop, &self.coverage).width());
+        write!(buffer, "{:gap$}  {}", "", Beside { said, paint: *paint })
     }
 }
 
@@ -166,6 +169,38 @@ impl PathWriter for TreeWriter {
             out.write_all(b"\n")?;
         }
         summary::write_summary(summary, self.style, out)
+    }
+}
+
+/// The width of the longest place of a run.
+fn places(coverage: &Coverage) -> usize {
+    let attached = Point::ALL.iter().filter_map(|point| coverage.attached(*point));
+    let widths = attached.map(|at| Place { backend: at.backend, function: Some(&at.function) }.width());
+    widths.max().unwrap_or(0).min(WIDEST)
+}
+
+/// By which means a hop was seen, and where.
+struct Place<'a> {
+    backend: Backend,
+    function: Option<&'a str>,
+}
+
+impl<'a> Place<'a> {
+    fn of(hop: &Hop, coverage: &'a Coverage) -> Self {
+        let function = coverage.attached(hop.point).map(|attached| attached.function.as_str());
+        Self { backend: hop.backend, function }
+    }
+
+    /// In columns; names of functions are ASCII.
+    fn width(&self) -> usize {
+        self.backend.name().len() + self.function.map_or(0, |function| 1 + function.len())
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.backend.name())?;
+        self.function.map_or(Ok(()), |function| write!(f, ":{function}"))
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     paint::{Paint, Tone},
     time::Human,
 };
-use crate::model::{Coverage, Losses, State, Trust};
+use crate::model::{Coverage, Losses, Trust};
 
 /// Writes the trust line.
 pub fn write_trust(summary: &Summary<'_>, style: Style, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
@@ -67,14 +67,20 @@ fn paths(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if !trust.incomplete.is_empty() {
         f.write_str(")")?;
     }
-    if trust.cut_off > 0 { write!(f, ", {} more not shown", trust.cut_off) } else { Ok(()) }
+    let others = [
+        (trust.dropped, "dropped"),
+        (trust.retransmitted, "retransmitted"),
+        (trust.too_short, "too short to be shown"),
+        (trust.cut_off, "more not shown"),
+    ];
+    let mut some = others.iter().filter(|(count, _)| *count > 0);
+    some.try_for_each(|(count, what)| write!(f, ", {count} {what}"))
 }
 
 fn probe_points(coverage: &Coverage, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (attached, tried) = coverage.counts();
     write!(f, ", probe points {attached}/{tried} attached")?;
-    let refused = coverage.tried().filter(|(_, state)| matches!(state, State::Refused(_)));
-    for (index, (point, _)) in refused.enumerate() {
+    for (index, point) in coverage.refused().enumerate() {
         let before = if index == 0 { " (unattached: " } else { ", " };
         write!(f, "{before}{}", point.row().hop)?;
     }

@@ -4,7 +4,7 @@ use tracer_common::probes::{Backend, Point};
 
 use crate::{
     export::first_line,
-    model::{Attached, Coverage, Refusal, State},
+    model::{Coverage, Refusal, State},
 };
 
 /// What is missing.
@@ -37,7 +37,7 @@ impl Unattached {
 
         let mut groups: Vec<Group> = Vec::new();
         for (point, refusals) in refused {
-            let (consequence, why) = (consequence(point, coverage), why(point, refusals, &shared));
+            let (consequence, why) = (consequence(point), why(point, refusals, &shared));
             match groups.iter_mut().find(|group| group.consequence == consequence && group.why == why) {
                 Some(group) => group.points.push(point),
                 None => groups.push(Group { points: vec![point], consequence, why }),
@@ -59,7 +59,7 @@ fn shared_answer(backend: Backend, refused: &[(Point, &[Refusal])]) -> Option<Re
 /// What the backends said of one point alone. Where the table says why there is no tracepoint, that is a sentence.
 fn why(point: Point, refusals: &[Refusal], shared: &[Refusal]) -> String {
     let own = refusals.iter().filter(|refusal| !shared.contains(refusal));
-    let said = own.map(|refusal| match point.row().tracepoint {
+    let said = own.map(|refusal| match point.row().tracepoint() {
         Err(none) if refusal.backend == Backend::Tracepoint && refusal.reason == none => none.to_owned(),
         _ => format!("{}: {}", refusal.backend.name(), first_line(&refusal.reason)),
     });
@@ -67,24 +67,27 @@ fn why(point: Point, refusals: &[Refusal], shared: &[Refusal]) -> String {
 }
 
 /// What will be missing in the paths.
-fn consequence(point: Point, coverage: &Coverage) -> &'static str {
+fn consequence(point: Point) -> &'static str {
     match point {
-        Point::UnixStreamConnect => "UNIX sockets will have no names",
-        Point::UnixStreamSendmsg => "messages on UNIX sockets will not be seen",
-        Point::TcpSendmsg => "sending processes will not be named",
-        Point::IpQueueXmit | Point::Ip6Xmit => "paths will begin at the hop after it",
-        Point::FibLookup => "paths will not say which routing table was asked",
-        Point::TcpV6Rcv if stands_in_for_both(coverage.attached(Point::TcpV4Rcv)) => {
-            "nothing will be missing"
+        Point::UnixStreamConnect => "connections of UNIX sockets will not be seen",
+        Point::UnixStreamSendmsg | Point::UnixDgramSendmsg => "messages on UNIX sockets will not be seen",
+        Point::UnixAccept => "connections of UNIX sockets will end at the wake-up of the server",
+        Point::UnixStreamRecvmsg | Point::UnixDgramRecvmsg => {
+            "messages on UNIX sockets will end at the wake-up"
         }
+        Point::TcpSendmsg | Point::UdpSendmsg | Point::Udpv6Sendmsg => "sending processes will not be named",
+        Point::IpQueueXmit | Point::Ip6Xmit => "the time in IP will be counted in the hop after it",
+        Point::FibLookup | Point::Fib6Lookup => "paths will not say which routing table was asked",
         Point::TcpV4Rcv | Point::TcpV6Rcv => "packets without data will end at the hop before it",
+        Point::UdpRcv | Point::Udpv6Rcv => "the time in UDP will be counted in the hop after it",
+        Point::UdpRecvmsg => "datagrams will end where UDP receives them",
+        Point::SchedWaking | Point::SchedSwitch => "the scheduler's delay will be counted as the reader's",
+        Point::KfreeSkb => "dropped packets will not be told from those that vanish",
+        Point::QdiscEnqueue | Point::QdiscDequeue => {
+            "the time in a device's queue will be counted in the hop after it"
+        }
         Point::SockDefReadable => "the wake-up of the reader will not be seen",
         Point::TcpRecvmsg => "paths will end where TCP receives, and reading processes will not be named",
         _ => "its time will be counted in the hop after it",
     }
-}
-
-/// `tcp:tcp_probe` fires for both families of addresses.
-fn stands_in_for_both(v4: Option<&Attached>) -> bool {
-    v4.is_some_and(|attached| attached.backend == Backend::Tracepoint)
 }

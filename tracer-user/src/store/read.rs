@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use tracer_common::{event::KIND_HOP, probes::Point};
+use tracer_common::{event::is_hop, probes::Point};
 
 use super::{Footer, Header, MAGIC, MAX_HEADER, TAG_CLOSE, TAG_FOOTER, TAG_RECORD};
 use crate::model::Coverage;
@@ -111,7 +111,9 @@ impl<R: Read> Reader<R> {
         match tag {
             TAG_RECORD => {
                 // Tables grow, so a point's number in a recording is its place in the recording's header.
-                if let [KIND_HOP, point, ..] = &mut *self.buffer {
+                if let [kind, point, ..] = &mut *self.buffer
+                    && is_hop(*kind)
+                {
                     *point = self.points.get(usize::from(*point)).copied().unwrap_or(u8::MAX);
                 }
                 Ok(Frame::Record(&self.buffer))
@@ -139,7 +141,10 @@ fn cut_off(error: io::Error) -> StoreError {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use tracer_common::{event::KIND_UNIX_NAME, probes::Backend};
+    use tracer_common::{
+        event::{KIND_HOP, KIND_UNIX_NAME},
+        probes::Backend,
+    };
 
     use super::{super::Writer, *};
     use crate::model::{Attached, Losses, State};

@@ -11,12 +11,6 @@ use super::{
     table::table,
 };
 
-/// Points that tell something about a path and are no hop of it.
-const NO_HOP: &[(Point, &str)] = &[(
-    Point::TcpSendmsg,
-    "It is no hop of a path: it names the process that sends, `client(812) → …`, in JSON `sender`.",
-)];
-
 /// The file of a hop's page.
 pub(super) fn file(hop: &str) -> String {
     format!("{hop}.md")
@@ -60,9 +54,12 @@ fn in_the_kernel(row: &Row) -> String {
 /// An item of the list. Where there is nothing, how it would be probed does not matter.
 fn way(what: &str, way: &Way) -> String {
     match way {
-        Way::At { names, args } => {
+        Way::At { names, args, by } => {
             let names: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
-            format!("- {what}: {}. {}\n", names.join("; where a kernel lacks that, "), read(args))
+            let by = by.map_or_else(String::new, |hop| {
+                format!(" Its records are written by the program of [{hop}]({}).", file(hop))
+            });
+            format!("- {what}: {}. {}{by}\n", names.join("; where a kernel lacks that, "), read(args))
         }
         Way::Nowhere(why) => format!("- {}: none; {why}.\n", what.split(',').next().unwrap_or(what)),
     }
@@ -85,15 +82,16 @@ fn read(args: &[Arg]) -> String {
 
 /// What a reader sees of it.
 fn output(row: &Row) -> String {
-    if let Some((_, instead)) = NO_HOP.iter().find(|(point, _)| *point == row.point) {
-        return format!("{instead}\n");
-    }
     let hop = row.hop;
     let (backend, function) = row.best();
     let backend = backend.name();
+    let otherwise = match row.functions {
+        Way::At { .. } => " or whatever else it is attached to",
+        Way::Nowhere(_) => "",
+    };
     let mut text = format!(
         "- In a line, `{hop}`; the number before it is the time since the hop before, in µs.\n\
-         - With `--format tree`, a line of its own, with `{backend}:{function}` or whatever else it is attached to.\n"
+         - With `--format tree`, a line of its own, with `{backend}:{function}`{otherwise}.\n"
     );
     let beside = beside(row.point);
     if let Some((sentence, _)) = beside {
@@ -111,20 +109,28 @@ fn output(row: &Row) -> String {
 /// What a hop says beside where and when it was, as a sentence and in JSON: see `tracer-user/src/export/extra.rs`.
 fn beside(point: Point) -> Option<(&'static str, &'static str)> {
     Some(match point {
-        Point::FibLookup => (
-            "It names the routing table that was asked: `(main)` in a line, `table main (254)` in a tree.",
-            ",\"table\":254",
+        Point::FibLookup | Point::Fib6Lookup => (
+            "It says which routing table was asked and what that answered: `(local→lo)` in a line, `table local→lo type \
+             local src 127.0.0.1` in a tree; `(main: no route)` if it had none.",
+            ",\"table\":255,\"route_type\":\"local\",\"out\":\"lo\",\"source\":\"127.0.0.1\",\"error\":0",
         ),
         Point::EnqueueToBacklog => {
             ("It names the CPU on whose queue the packet was put: `to CPU 2` in a tree.", ",\"target_cpu\":2")
         }
         Point::DevQueueXmit
+        | Point::QdiscEnqueue
+        | Point::QdiscDequeue
+        | Point::DevHardStartXmit
         | Point::LoopbackXmit
-        | Point::NetifReceiveSkb
-        | Point::TcpV4Rcv
-        | Point::TcpV6Rcv => {
-            ("It names the device that the packet is on: in a tree where that changes.", ",\"ifindex\":1")
-        }
+        | Point::NetifReceiveSkb => (
+            "It names the device that the packet is on where that is another one than before: `(veth-a)` in a line, `dev \
+             veth-a` in a tree, with the network namespace if the packet has come into another one.",
+            ",\"device\":\"lo\",\"ifindex\":1,\"netns\":4026531840",
+        ),
+        Point::KfreeSkb => (
+            "It ends the path and says why and where: `DROPPED: NO_SOCKET in tcp_v4_rcv`; in JSON, `dropped` of the path does.",
+            "",
+        ),
         _ => return None,
     })
 }

@@ -18,15 +18,32 @@ pub(super) struct Row {
 #[derive(Debug, Clone)]
 pub(super) enum Way {
     /// Where a program is attached, best first, and what it reads there.
-    At { names: Vec<&'static str>, args: &'static [Arg] },
+    At {
+        names: Vec<&'static str>,
+        args: &'static [Arg],
+        /// The hop whose program it is, if this one has none of its own.
+        by: Option<&'static str>,
+    },
     /// Nothing, and why.
     Nowhere(&'static str),
 }
 
 impl Row {
     pub(super) fn of(probe: &ProbePoint) -> Self {
-        let tracepoint = match probe.tracepoint {
-            Ok(tracepoint) => Way::At { names: vec![tracepoint.full_name], args: tracepoint.args },
+        let tracepoint = match probe.tracepoint() {
+            Ok(tracepoint) => Way::At {
+                names: vec![tracepoint.full_name],
+                args: tracepoint.args,
+                by: other_program(probe, Backend::Tracepoint),
+            },
+            Err(why) => Way::Nowhere(why),
+        };
+        let functions = match probe.functions() {
+            Ok(functions) => Way::At {
+                names: functions.names.to_vec(),
+                args: functions.args,
+                by: other_program(probe, Backend::Fentry),
+            },
             Err(why) => Way::Nowhere(why),
         };
         Self {
@@ -34,7 +51,7 @@ impl Row {
             hop: probe.hop,
             traffic: traffic(probe.traffic),
             about: probe.about,
-            functions: Way::At { names: probe.functions.to_vec(), args: probe.args },
+            functions,
             tracepoint,
         }
     }
@@ -57,11 +74,18 @@ impl Row {
     }
 }
 
+/// The hop whose program writes this one's records, if it is another one.
+fn other_program(probe: &ProbePoint, backend: Backend) -> Option<&'static str> {
+    let owner = probe.program_of(backend);
+    (owner != probe.point).then(|| owner.row().hop)
+}
+
 fn traffic(traffic: Traffic) -> &'static str {
     match traffic {
         Traffic::Ip => "IP packets",
         Traffic::Tcp => "TCP sockets",
+        Traffic::Udp => "UDP sockets",
         Traffic::Unix => "UNIX sockets",
-        Traffic::Any => "sockets of every kind",
+        Traffic::Any => "traffic of every kind",
     }
 }

@@ -19,14 +19,14 @@ fn rows() -> [Row; 3] {
         hop: "sort",
         traffic: "letters",
         about: "Sorts packets.",
-        functions: Way::At { names: vec!["__sort", "sort"], args: ARGS },
-        tracepoint: Way::At { names: vec!["net:sorted"], args: &ARGS[..1] },
+        functions: Way::At { names: vec!["__sort", "sort"], args: ARGS, by: None },
+        tracepoint: Way::At { names: vec!["net:sorted"], args: &ARGS[..1], by: None },
     };
     let ship = Row {
         point: Point::IpQueueXmit,
         hop: "ship",
         about: "Ships packets.",
-        functions: Way::At { names: vec!["ship"], args: &ARGS[..1] },
+        functions: Way::At { names: vec!["ship"], args: &ARGS[..1], by: Some("sort") },
         tracepoint: Way::Nowhere("nothing lies there"),
         ..row.clone()
     };

@@ -22,7 +22,7 @@ use crate::{process::step, workspace::Workspace};
 
 /// A test that prints nothing for so long hangs; the others take seconds. The whole run takes two minutes.
 const TEST_PATIENCE: Patience =
-    Patience { total: Duration::from_secs(20 * 60), silence: Duration::from_secs(3 * 60) };
+    Patience { total: Duration::from_secs(30 * 60), silence: Duration::from_secs(3 * 60) };
 
 /// Emulated processors share one thread, so tests would only wait for each other.
 const TEST_COMMAND: &str = "exec /live --test-threads=1 --color=never\n";

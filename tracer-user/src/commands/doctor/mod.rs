@@ -106,7 +106,11 @@ fn try_all(args: &DoctorArgs, features: &Features, btf: &Btf) -> Result<Trial, C
     let self_test = self_test::run(&mut collector)?;
     drop(collector);
 
-    let functions: Vec<&str> = PROBES.iter().flat_map(|point| point.functions.iter().copied()).collect();
+    let functions: Vec<&str> = PROBES
+        .iter()
+        .filter_map(|point| point.functions().ok())
+        .flat_map(|it| it.names.iter().copied())
+        .collect();
     let symbols = Symbols::running(&functions).map_err(|error| error.to_string());
     Ok(Trial { alone, taken, symbols, self_test })
 }

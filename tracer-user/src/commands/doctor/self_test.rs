@@ -8,7 +8,7 @@ use tracer_common::probes::Point;
 use super::tally::Tally;
 use crate::{
     collect::{CollectError, Collector},
-    diagnosis::SelfTest,
+    diagnosis::{Exercise, SelfTest, exercise},
     workload::Workload,
 };
 
@@ -24,8 +24,9 @@ const BATCH: usize = 16 * 1024;
 
 /// Sends the workload until every attached point has fired or there is no hope that it will.
 pub(super) fn run(collector: &mut Collector) -> Result<SelfTest, CollectError> {
-    let attached: Vec<Point> =
-        Point::ALL.iter().copied().filter(|point| collector.coverage().sees(*point)).collect();
+    let must_fire =
+        |point: &Point| collector.coverage().sees(*point) && matches!(exercise(*point), Exercise::By(_));
+    let awaited: Vec<Point> = Point::ALL.iter().copied().filter(must_fire).collect();
     let mut workload = Workload::prepare();
     let mut tally = Tally::new(&workload.ports(), std::process::id());
     collector.start()?;
@@ -33,7 +34,7 @@ pub(super) fn run(collector: &mut Collector) -> Result<SelfTest, CollectError> {
     for _ in 0..ROUNDS {
         // Whoever wrote a record did so before the exchange could come to its end, so there is nothing to wait for.
         workload.run(until, || while collector.drain(BATCH, |record| tally.take(record)) == BATCH {});
-        let all_fired = attached.iter().all(|point| tally.hops().contains_key(point));
+        let all_fired = awaited.iter().all(|point| tally.hops().contains_key(point));
         if all_fired || Instant::now() >= until {
             break;
         }

@@ -48,6 +48,15 @@ impl Tally {
         match decode(bytes) {
             Ok(Record::Flow(flow)) => self.flow(&flow),
             Ok(Record::Hop(hop)) => self.hop(&hop),
+            Ok(Record::Route(route)) => self.fired(route.point, self.flows.contains(&route.flow)),
+            // A wake-up runs in the sender's thread.
+            Ok(Record::Unix(unix)) => {
+                let is_ours = self.processes.contains(&unix.tgid) || self.threads.contains(&unix.tid);
+                if is_ours && unix.tgid != 0 {
+                    self.threads.insert(unix.tid);
+                }
+                self.fired(unix.point, is_ours);
+            }
             _ => {}
         }
     }
@@ -59,12 +68,15 @@ impl Tally {
     }
 
     fn hop(&mut self, hop: &HopRecord) {
-        let Some(point) = Point::from_wire(hop.point) else { return };
         if hop.flow != NO_FLOW && self.flows.contains(&hop.flow) && hop.tgid != 0 {
             self.processes.insert(hop.tgid);
             self.threads.insert(hop.tid);
         }
-        if self.is_ours(hop) {
+        self.fired(hop.point, self.is_ours(hop));
+    }
+
+    fn fired(&mut self, point: u8, is_ours: bool) {
+        if let Some(point) = Point::from_wire(point).filter(|_| is_ours) {
             *self.hops.entry(point).or_insert(0) += 1;
         }
     }
@@ -77,9 +89,15 @@ impl Tally {
         } else if hop.tgid != 0 {
             self.processes.contains(&hop.tgid)
         } else {
-            hop.skb == 0 && hop.sk == 0 || self.threads.contains(&hop.tid)
+            hop.skb == 0 && hop.sk == 0 || self.threads.contains(&hop.tid) || is_drop(hop)
         }
     }
+}
+
+/// A dropped packet whose flow cannot be told. Its record is written in a softirq, in the name of whoever was interrupted,
+/// so it may as well be ours.
+fn is_drop(hop: &HopRecord) -> bool {
+    hop.point == Point::KfreeSkb as u8
 }
 
 #[cfg(test)]
@@ -97,6 +115,7 @@ mod tests {
             backend: 0,
             tcp_flags: 0,
             cpu: 0,
+            marks: 0,
             time_ns: 1,
             skb: 0,
             sk: 0,

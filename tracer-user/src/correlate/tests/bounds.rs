@@ -1,12 +1,13 @@
 //! Whatever comes, memory is bounded.
 
 use tracer_common::{
-    event::{HopRecord, UNIX_PATH_LEN},
+    event::{RouteRecord, UNIX_PATH_LEN, UnixRecord},
     probes::Point,
 };
 
 use super::kernel::{
-    ACK, CLIENT, Kernel, SERVER, by_kprobes, by_tracepoints, control, data, empty, reasons, seen, seqs,
+    ACK, CLIENT, Kernel, SERVER, by_kprobes, by_tracepoints, control, data, empty_unix, reasons,
+    route_record, seen, seqs,
 };
 use crate::{correlate::Limits, model::Incomplete};
 
@@ -56,8 +57,9 @@ fn keys_of_packets_that_ended_are_forgotten() {
         kernel.transfer(control(0xb0, ACK).seq(at));
         kernel.paths();
     }
+    kernel.path();
     let [packets, by_skb, by_age] = kernel.correlator.in_flight.kept();
-    assert_eq!((packets, by_skb), (1, 0));
+    assert_eq!((packets, by_skb), (1, 1));
     assert!(by_age <= 1100, "{by_age}");
 }
 
@@ -132,7 +134,7 @@ fn flows_without_number_and_data_are_gone() {
 fn threads_that_ask_are_bounded() {
     let mut kernel = Kernel::new(by_kprobes());
     for tid in 0..20_000 {
-        kernel.hop(HopRecord { flow: 1, tid, ..empty(Point::FibLookup, 0) });
+        kernel.route(RouteRecord { tid, ..route_record(1, 255, 0) });
     }
     assert!(kernel.correlator.routes.threads() <= 4096);
 }
@@ -142,10 +144,12 @@ fn unix_calls_and_names_are_bounded() {
     let mut kernel = limited(16, 16);
     for at in 0..10_000u32 {
         kernel.unix_name(u64::from(at), &[b'a'; UNIX_PATH_LEN]);
-        kernel.hop(HopRecord { sk: u64::from(at), tid: at, skb: 5, ..empty(Point::UnixStreamSendmsg, 0) });
+        let sk = u64::from(at);
+        kernel.unix(UnixRecord { sk, tid: at, peer: 5, ..empty_unix(Point::UnixStreamSendmsg, 0) });
     }
-    let [calls, names] = kernel.correlator.unix.sizes();
-    assert!(calls <= 1100 && names <= 16, "{calls} calls, {names} names");
+    let [calls, sockets, buffers, connecting] = kernel.correlator.unix.sizes();
+    assert!(calls <= 1100 && sockets <= 40, "{calls} calls, {sockets} sockets");
+    assert_eq!((buffers, connecting), (0, 0));
     assert_eq!(kernel.correlator.unfinished(), 16);
 }
 
@@ -153,13 +157,13 @@ fn unix_calls_and_names_are_bounded() {
 fn cpus_are_bounded() {
     let mut kernel = Kernel::new(by_tracepoints());
     for at in 0..200_000u32 {
-        let cpu = at.wrapping_mul(0x9e37_79b1);
+        let cpu = (at.wrapping_mul(0x9e37_79b1) >> 16) as u16;
         kernel.hop(seen(Point::NetifReceiveSkb, 0, cpu, control(u64::from(at) + 1, ACK)));
         kernel.poll(cpu);
     }
     let mut by_kprobe = Kernel::new(by_kprobes());
     for at in 0..200_000u32 {
-        by_kprobe.poll(at.wrapping_mul(0x9e37_79b1));
+        by_kprobe.poll((at.wrapping_mul(0x9e37_79b1) >> 16) as u16);
     }
     assert!(kernel.correlator.receiving.cpus() <= 1 << 16);
     assert!(by_kprobe.correlator.receiving.cpus() <= 1 << 16);

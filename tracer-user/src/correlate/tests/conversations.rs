@@ -16,7 +16,7 @@ fn what_was_read_before_does_not_count() {
     kernel.transfer(data(0xa0, 1_000_000, 10));
     kernel.read(1, 1_000_010);
     kernel.transfer(control(0xa0, SYN).seq(1000));
-    kernel.paths();
+    kernel.all_settled();
     kernel.transfer(data(0xa0, 1001, 10));
     assert_eq!(kernel.paths(), [], "it must wait for its own reader");
     kernel.read(1, 1011);
@@ -30,7 +30,7 @@ fn what_was_not_read_is_never_read() {
     kernel.transfer(data(0xa0, 5000, 10));
     kernel.transfer(data(0xb0, 700, 10).on(BACK));
     kernel.transfer(control(0xc0, SYN).seq(9000));
-    let paths = kernel.paths();
+    let paths = kernel.all_settled();
     assert_eq!(seqs(&paths), [5000, 700, 9000]);
     assert_eq!(reasons(&paths), [Some(Incomplete::NeverRead), Some(Incomplete::NeverRead), None]);
     kernel.transfer(data(0xd0, 9001, 10));
@@ -50,7 +50,7 @@ fn a_syn_sent_again_begins_nothing() {
     // The ACK that ends the handshake was late.
     kernel.transfer(answer);
     kernel.transfer(syn);
-    assert!(reasons(&kernel.paths()).iter().all(Option::is_none));
+    assert!(reasons(&kernel.all_settled()).iter().all(Option::is_none));
     kernel.read(1, 1011);
     kernel.read(BACK, 511);
     assert_eq!(reasons(&kernel.paths()), [None, None]);
@@ -65,7 +65,7 @@ fn a_syn_counts_as_soon_as_its_flow_is_known() {
     kernel.send(0, syn.on(NO_FLOW));
     kernel.poll(0);
     kernel.receive(0, syn);
-    kernel.paths();
+    kernel.all_settled();
     kernel.transfer(data(0xa0, 1001, 10));
     assert_eq!(kernel.paths(), []);
 }
@@ -78,7 +78,7 @@ fn a_new_connection_forgets_the_reset_and_the_names() {
     kernel.read(1, 1010);
     kernel.transfer(control(0xa0, RST));
     kernel.transfer(control(0xa0, SYN).seq(7000));
-    kernel.paths();
+    kernel.all_settled();
     kernel.transfer(data(0xa0, 7001, 10));
     let paths = kernel.finish();
     assert_eq!(reasons(&paths), [Some(Incomplete::NotRead)]);

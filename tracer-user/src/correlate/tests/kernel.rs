@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use tracer_common::{
     event::{
         AUX_UNKNOWN, COMM_LEN, DeviceRecord, FlowRecord, HopRecord, KIND_DEVICE, KIND_FLOW, KIND_HOP,
-        KIND_TASK, KIND_UNIX_NAME, NO_FLOW, TaskRecord, UNIX_PATH_LEN, UnixNameRecord,
+        KIND_NAME, KIND_ROUTE, KIND_TASK, KIND_UNIX, KIND_UNIX_NAME, NAME_LEN, NO_FLOW, NameRecord,
+        RouteRecord, TaskRecord, UNIX_PATH_LEN, UnixNameRecord, UnixRecord,
     },
     probes::{Backend, Point},
 };
@@ -47,17 +48,22 @@ pub(super) fn coverage(backend: impl Fn(Point) -> Option<Backend>) -> Coverage {
     coverage
 }
 
+/// How a point is attached where kprobes are asked for.
+fn kprobe_of(point: Point) -> Backend {
+    if point.row().functions().is_ok() { Backend::Kprobe } else { Backend::Tracepoint }
+}
+
 pub(super) fn by_kprobes() -> Coverage {
-    coverage(|_| Some(Backend::Kprobe))
+    coverage(|point| Some(kprobe_of(point)))
 }
 
 pub(super) fn by_tracepoints() -> Coverage {
-    coverage(|point| point.row().tracepoint.is_ok().then_some(Backend::Tracepoint))
+    coverage(|point| point.row().tracepoint().is_ok().then_some(Backend::Tracepoint))
 }
 
 /// All by kprobes, but these not at all.
 pub(super) fn without(points: &[Point]) -> Coverage {
-    coverage(|point| (!points.contains(&point)).then_some(Backend::Kprobe))
+    coverage(|point| (!points.contains(&point)).then(|| kprobe_of(point)))
 }
 
 /// A packet in its memory.
@@ -118,6 +124,7 @@ pub(super) fn empty(point: Point, time_ns: u64) -> HopRecord {
         backend: Backend::Kprobe as u8,
         tcp_flags: 0,
         cpu: 0,
+        marks: 0,
         time_ns,
         skb: 0,
         sk: 0,
@@ -132,11 +139,11 @@ pub(super) fn empty(point: Point, time_ns: u64) -> HopRecord {
 }
 
 /// The record of a point that sees a packet.
-pub(super) fn seen(point: Point, time_ns: u64, cpu: u32, skb: Skb) -> HopRecord {
+pub(super) fn seen(point: Point, time_ns: u64, cpu: u16, skb: Skb) -> HopRecord {
     let Skb { at, flow, flags, seq, ack, len, ifindex } = skb;
     let aux = match point {
         Point::IpQueueXmit | Point::Ip6Xmit => AUX_UNKNOWN,
-        Point::EnqueueToBacklog => cpu,
+        Point::EnqueueToBacklog => cpu.into(),
         _ => ifindex,
     };
     HopRecord {
@@ -148,8 +155,58 @@ pub(super) fn seen(point: Point, time_ns: u64, cpu: u32, skb: Skb) -> HopRecord 
         ack,
         len,
         aux,
-        tid: TID + cpu,
+        tid: TID + u32::from(cpu),
         ..empty(point, time_ns)
+    }
+}
+
+/// A record of a UNIX socket with nothing in it.
+pub(super) fn empty_unix(point: Point, time_ns: u64) -> UnixRecord {
+    UnixRecord {
+        kind: KIND_UNIX,
+        point: point as u8,
+        backend: Backend::Kprobe as u8,
+        marks: 0,
+        cpu: 0,
+        socket_type: 1,
+        descriptors: 0,
+        time_ns,
+        skb: 0,
+        sk: 0,
+        peer: 0,
+        tgid: 50,
+        tid: TID,
+        len: 0,
+        offset: 0,
+        total: 0,
+        pad: 0,
+    }
+}
+
+/// The record of a UNIX socket's name.
+pub(super) fn unix_name_record(sk: u64, name: &[u8]) -> UnixNameRecord {
+    let mut path = [0; UNIX_PATH_LEN];
+    path[..name.len()].copy_from_slice(name);
+    let len = u8::try_from(name.len()).unwrap();
+    UnixNameRecord { kind: KIND_UNIX_NAME, len, socket_type: 1, pad: 0, inode: 700, sk, path, pad2: 0 }
+}
+
+/// The answer of a routing table: local, by the loopback device, from nowhere in particular.
+pub(super) fn route_record(flow: u64, table: u32, time_ns: u64) -> RouteRecord {
+    RouteRecord {
+        kind: KIND_ROUTE,
+        point: Point::FibLookup as u8,
+        backend: Backend::Tracepoint as u8,
+        route_type: 2,
+        cpu: 0,
+        pad: 0,
+        time_ns,
+        flow,
+        tid: TID,
+        table,
+        ifindex: LO,
+        error: 0,
+        source: [0; 16],
     }
 }
 
@@ -211,47 +268,74 @@ impl Kernel {
     }
 
     pub(super) fn unix_name(&mut self, sk: u64, name: &[u8]) {
-        let mut path = [0; UNIX_PATH_LEN];
-        path[..name.len()].copy_from_slice(name);
-        let len = u8::try_from(name.len()).unwrap();
-        let record = UnixNameRecord { kind: KIND_UNIX_NAME, len, pad: 0, pad3: 0, sk, path, pad2: 0 };
-        self.correlator.record(&Record::UnixName(record));
+        self.correlator.record(&Record::UnixName(unix_name_record(sk, name)));
+    }
+
+    /// What a number of the kernel's is called.
+    pub(super) fn name(&mut self, of: u8, number: u64, text: &str) {
+        let mut name = [0; NAME_LEN];
+        name[..text.len()].copy_from_slice(text.as_bytes());
+        let len = u8::try_from(text.len()).unwrap();
+        let record = NameRecord { kind: KIND_NAME, of, len, pad: 0, pad2: 0, number, name };
+        self.correlator.record(&Record::Name(record));
+    }
+
+    /// Time passes; how the point of a record is attached, if it is.
+    fn tick(&mut self, point: u8) -> Option<u8> {
+        self.now_ns += 1000;
+        self.coverage.attached(Point::from_wire(point).unwrap()).map(|attached| attached.backend as u8)
     }
 
     /// Sends a record, if its point is attached, and returns its time.
     pub(super) fn hop(&mut self, record: HopRecord) -> u64 {
-        self.now_ns += 1000;
-        let point = Point::from_wire(record.point).unwrap();
-        if let Some(attached) = self.coverage.attached(point) {
-            let record = HopRecord { time_ns: self.now_ns, backend: attached.backend as u8, ..record };
+        if let Some(backend) = self.tick(record.point) {
+            let record = HopRecord { time_ns: self.now_ns, backend, ..record };
             self.correlator.record(&Record::Hop(record));
         }
         self.now_ns
     }
 
+    /// [`hop`](Self::hop) for a UNIX socket.
+    pub(super) fn unix(&mut self, record: UnixRecord) -> u64 {
+        if let Some(backend) = self.tick(record.point) {
+            let record = UnixRecord { time_ns: self.now_ns, backend, ..record };
+            self.correlator.record(&Record::Unix(record));
+        }
+        self.now_ns
+    }
+
+    /// [`hop`](Self::hop) for a routing table's answer.
+    pub(super) fn route(&mut self, record: RouteRecord) -> u64 {
+        if let Some(backend) = self.tick(record.point) {
+            let record = RouteRecord { time_ns: self.now_ns, backend, ..record };
+            self.correlator.record(&Record::Route(record));
+        }
+        self.now_ns
+    }
+
     /// A point sees a packet.
-    pub(super) fn at(&mut self, point: Point, cpu: u32, skb: Skb) -> u64 {
+    pub(super) fn at(&mut self, point: Point, cpu: u16, skb: Skb) -> u64 {
         self.hop(seen(point, 0, cpu, skb))
     }
 
     /// The packet is sent over a socket, into the backlog of the same CPU.
-    pub(super) fn send(&mut self, cpu: u32, skb: Skb) {
+    pub(super) fn send(&mut self, cpu: u16, skb: Skb) {
         self.at(Point::IpQueueXmit, cpu, skb);
         self.send_from_device(cpu, skb);
     }
 
     /// The packet is sent without a socket.
-    pub(super) fn send_from_device(&mut self, cpu: u32, skb: Skb) {
+    pub(super) fn send_from_device(&mut self, cpu: u16, skb: Skb) {
         self.at(Point::DevQueueXmit, cpu, skb);
         self.at(Point::LoopbackXmit, cpu, skb);
         self.at(Point::EnqueueToBacklog, cpu, skb);
     }
 
-    pub(super) fn poll(&mut self, cpu: u32) -> u64 {
-        self.hop(HopRecord { cpu, aux: cpu, ..empty(Point::ProcessBacklog, 0) })
+    pub(super) fn poll(&mut self, cpu: u16) -> u64 {
+        self.hop(HopRecord { cpu, aux: cpu.into(), ..empty(Point::ProcessBacklog, 0) })
     }
 
-    pub(super) fn receive(&mut self, cpu: u32, skb: Skb) {
+    pub(super) fn receive(&mut self, cpu: u16, skb: Skb) {
         self.at(Point::NetifReceiveSkb, cpu, skb);
         self.at(Point::TcpV4Rcv, cpu, skb);
     }
@@ -280,7 +364,7 @@ impl Kernel {
 
     /// A thread asks a routing table.
     pub(super) fn ask(&mut self, flow: u64, table: u32) -> u64 {
-        self.hop(HopRecord { flow, aux: table, ..empty(Point::FibLookup, 0) })
+        self.route(route_record(flow, table, 0))
     }
 
     /// Nothing happens for a while, and the correlator is told.
@@ -294,12 +378,21 @@ impl Kernel {
         self.correlator.drain().collect()
     }
 
-    /// The only path that has ended.
+    /// The only path that has ended, or that ends when what was received settles.
     #[track_caller]
     pub(super) fn path(&mut self) -> Path {
-        let paths = self.paths();
+        let paths = match self.paths() {
+            none if none.is_empty() => self.all_settled(),
+            paths => paths,
+        };
         let [path] = &paths[..] else { panic!("one path: {paths:#?}") };
         path.clone()
+    }
+
+    /// The paths that have ended, or that end when what was received settles.
+    pub(super) fn all_settled(&mut self) -> Vec<Path> {
+        self.wait(10_000_000);
+        self.paths()
     }
 
     /// All paths, when the trace is over.

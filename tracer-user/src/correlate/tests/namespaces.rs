@@ -36,7 +36,7 @@ fn the_reader_is_in_the_other_namespace() {
     let path = kernel.path();
     assert_eq!(path.incomplete, None);
     assert_eq!(hops(&path)[5..], ["tcp_v4_rcv", "sock_def_readable", "tcp_recvmsg"]);
-    assert_eq!((path.flow.unwrap().netns, path.device.unwrap().to_string()), (NETNS, "veth0".into()));
+    assert_eq!((path.flow.unwrap().netns, path.device().unwrap().to_string()), (NETNS, "veth0".into()));
     assert_eq!(path.receiver.unwrap().pid, 60);
 }
 
@@ -47,7 +47,7 @@ fn a_reset_and_a_new_connection_count_there_too() {
     cross(&mut kernel, control(0xb0, RST));
     kernel.path();
     cross(&mut kernel, control(0xc0, SYN).seq(5000));
-    assert_eq!(reasons(&kernel.paths()), [Some(Incomplete::NeverRead), None]);
+    assert_eq!(reasons(&kernel.all_settled()), [Some(Incomplete::NeverRead), None]);
     cross(&mut kernel, data(0xa0, 5001, 10));
     cross(&mut kernel, control(0xb0, RST));
     kernel.path();

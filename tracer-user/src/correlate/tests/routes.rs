@@ -1,11 +1,15 @@
 //! Routing questions and the packets that follow them.
 
-use tracer_common::{event::HopRecord, probes::Point};
+use tracer_common::{
+    event::{HopRecord, RouteRecord},
+    probes::Point,
+};
 
 use super::kernel::{
-    ACK, BACK, CLIENT, Kernel, NETNS, RST, SERVER, SYN, Skb, by_kprobes, by_tracepoints, control, data,
-    empty, hops,
+    ACK, BACK, CLIENT, ETH0, Kernel, NETNS, RST, SERVER, SYN, Skb, by_kprobes, by_tracepoints, control, data,
+    empty, hops, route_record, without,
 };
+use crate::model::Routing;
 
 /// Numbers of the flows of questions: nothing but the destination known, all known.
 const OPEN: u64 = 11;
@@ -81,7 +85,7 @@ fn questions_of_others_are_never_taken() {
             kernel.ask(13, LOCAL);
         }),
         ("another thread", |kernel| {
-            kernel.hop(HopRecord { flow: EXACT, tid: 9999, aux: LOCAL, ..empty(Point::FibLookup, 0) });
+            kernel.route(RouteRecord { tid: 9999, ..route_record(EXACT, LOCAL, 0) });
         }),
     ];
     for (whose, ask) in cases {
@@ -94,7 +98,7 @@ fn questions_of_others_are_never_taken() {
 #[test]
 fn the_idle_tasks_of_two_cpus_are_two_threads() {
     let mut kernel = kernel();
-    kernel.hop(HopRecord { flow: EXACT, tid: 0, cpu: 1, aux: LOCAL, ..empty(Point::FibLookup, 0) });
+    kernel.route(RouteRecord { tid: 0, cpu: 1, ..route_record(EXACT, LOCAL, 0) });
     let skb = control(0xa0, RST);
     for point in [Point::DevQueueXmit, Point::LoopbackXmit, Point::EnqueueToBacklog] {
         kernel.hop(HopRecord { tid: 0, ..super::kernel::seen(point, 0, 0, skb) });
@@ -196,8 +200,8 @@ fn questions_leave_room_for_the_way() {
 #[test]
 fn a_question_asked_later_is_not_taken() {
     let mut kernel = kernel();
-    let ahead = HopRecord { flow: EXACT, aux: LOCAL, ..empty(Point::FibLookup, kernel.now_ns + 5000) };
-    kernel.correlator.record(&crate::decode::Record::Hop(ahead));
+    let ahead = route_record(EXACT, LOCAL, kernel.now_ns + 5000);
+    kernel.correlator.record(&crate::decode::Record::Route(ahead));
     assert_eq!(asked(&mut kernel, control(0xa0, SYN)), NONE);
 }
 
@@ -238,4 +242,92 @@ fn a_softirq_does_not_take_the_questions_of_the_connect_that_it_interrupts() {
     );
     let exact = kernel.ask(EXACT, LOCAL);
     assert_eq!(asked(&mut kernel, control(0xa0, SYN)), [open, exact]);
+}
+
+#[test]
+fn a_path_shows_what_the_tables_have_answered() {
+    let mut kernel = kernel();
+    kernel.device(ETH0, NETNS, "eth0");
+    kernel.flow_in(EXACT, 6, CLIENT, SERVER, NETNS);
+    let mut source = [0; 16];
+    source[..4].copy_from_slice(&[10, 0, 0, 1]);
+    let first = kernel.route(RouteRecord { error: -11, ifindex: 0, ..route_record(EXACT, LOCAL, 0) });
+    let second =
+        kernel.route(RouteRecord { route_type: 1, ifindex: ETH0, source, ..route_record(EXACT, MAIN, 0) });
+    kernel.transfer(control(0xa0, SYN));
+    let path = kernel.path();
+    let Routing::Asked(routes) = &path.routing else { panic!("{:?}", path.routing) };
+    assert_eq!(
+        routes.iter().map(|route| (route.time_ns, route.table)).collect::<Vec<_>>(),
+        [(first, LOCAL), (second, MAIN)]
+    );
+    assert_eq!((routes[0].error, &routes[0].device, routes[0].source), (-11, &None, None));
+    assert_eq!(routes[1].device.as_ref().unwrap().to_string(), "eth0");
+    assert_eq!((routes[1].route_type, routes[1].source.unwrap().to_string()), (1, "10.0.0.1".into()));
+    let hop = path.hops.iter().find(|hop| hop.time_ns == second).unwrap();
+    assert_eq!((hop.aux, path.route_at(hop)), (MAIN, Some(&routes[1])));
+}
+
+#[test]
+fn a_route_is_cached_only_where_nobody_can_have_asked_unseen() {
+    let routing = |coverage, from: &[Point], skb: Skb| {
+        let mut kernel = Kernel::new(coverage);
+        for point in from {
+            kernel.at(*point, 0, skb);
+        }
+        kernel.finish().remove(0).routing
+    };
+    let sent = [Point::IpQueueXmit, Point::DevQueueXmit, Point::LoopbackXmit];
+    let skb = data(0xa0, 1000, 10);
+    assert_eq!(routing(by_kprobes(), &sent, skb), Routing::Cached);
+    assert_eq!(
+        routing(by_kprobes(), &sent[..1], skb),
+        Routing::Unknown,
+        "it has not come to the device layer"
+    );
+    assert_eq!(routing(by_kprobes(), &sent[1..], skb), Routing::Unknown, "it may have asked before");
+    assert_eq!(routing(by_tracepoints(), &sent[1..], skb), Routing::Unknown);
+    assert_eq!(routing(without(&[Point::FibLookup]), &sent, skb), Routing::Unknown, "nobody looks");
+    assert_eq!(routing(without(&[Point::Fib6Lookup]), &sent, skb), Routing::Cached);
+    assert_eq!(routing(by_kprobes(), &sent, control(0xa0, SYN)), Routing::Unknown, "whoever connects asks");
+    let received = [Point::NetifReceiveSkb, Point::TcpV4Rcv];
+    assert_eq!(routing(by_kprobes(), &received, skb.over(ETH0)), Routing::Unknown);
+
+    // A SYN that is sent again uses the route of the first one.
+    let mut kernel = kernel();
+    kernel.ask(EXACT, LOCAL);
+    kernel.transfer(control(0xa0, SYN));
+    assert!(matches!(kernel.path().routing, Routing::Asked(_)));
+    kernel.transfer(control(0xa0, SYN));
+    assert_eq!(kernel.path().routing, Routing::Cached);
+
+    // With its call, over IPv6.
+    let mut kernel = Kernel::new(without(&[Point::FibLookup]));
+    kernel.flow(3, "[::1]:51234", "[::1]:8888");
+    kernel.hop(HopRecord { flow: 3, seq: 1000, len: 10, ..empty(Point::TcpSendmsg, 0) });
+    kernel.at(Point::Ip6Xmit, 0, skb.on(3));
+    kernel.at(Point::DevQueueXmit, 0, skb.on(3));
+    assert_eq!(kernel.finish()[0].routing, Routing::Cached);
+}
+
+#[test]
+fn a_datagram_asks_in_its_call_or_not_at_all() {
+    let mut kernel = kernel();
+    kernel.flow_in(7, 17, CLIENT, SERVER, NETNS);
+    let call = HopRecord { sk: 0x51, len: 32, ..empty(Point::UdpSendmsg, 0) };
+    let skb = super::kernel::datagram(0xa0, 7, 32);
+    let sent = HopRecord { sk: 0x51, ..super::kernel::seen(Point::DevQueueXmit, 0, 0, skb) };
+    kernel.hop(call);
+    let asked = kernel.ask(7, LOCAL);
+    kernel.hop(sent);
+    let path = kernel.finish().remove(0);
+    assert_eq!(hops(&path), ["udp_sendmsg", "fib_lookup", "dev_queue_xmit"]);
+    assert!(matches!(&path.routing, Routing::Asked(routes) if routes[0].time_ns == asked));
+    // On a connected socket.
+    kernel.hop(call);
+    kernel.hop(sent);
+    assert_eq!(kernel.finish()[0].routing, Routing::Cached);
+    // Without its call nobody knows.
+    kernel.hop(sent);
+    assert_eq!(kernel.finish()[0].routing, Routing::Unknown);
 }

@@ -6,7 +6,7 @@ use tracer_common::{
 };
 
 use super::kernel::{
-    ACK, BACK, CLIENT, ETH0, FIN, Kernel, LO, PSH, RST, SERVER, SYN, WAY, by_kprobes, by_tracepoints,
+    ACK, BACK, CLIENT, ETH0, FIN, Kernel, LO, PSH, RST, SERVER, SYN, Skb, WAY, by_kprobes, by_tracepoints,
     control, coverage, data, datagram, hops, reasons, seen, seqs, time_at, way_and, without,
 };
 use crate::model::{Incomplete, Protocol};
@@ -16,7 +16,7 @@ fn data_passes_all_points_and_ends_when_it_is_read() {
     let mut kernel = Kernel::new(by_kprobes());
     let skb = data(0xa0, 1000, 100);
     kernel.task(50, b"client");
-    kernel.hop(HopRecord { tgid: 50, ..seen(Point::TcpSendmsg, 0, 0, skb.on(1)) });
+    let called = kernel.hop(HopRecord { tgid: 50, ..seen(Point::TcpSendmsg, 0, 0, skb.on(1)) });
     kernel.send(0, skb);
     let polled = kernel.poll(0);
     kernel.receive(0, skb);
@@ -24,15 +24,16 @@ fn data_passes_all_points_and_ends_when_it_is_read() {
     assert_eq!(kernel.paths(), []);
     let read = kernel.read(1, 1100);
     let path = kernel.path();
-    assert_eq!(hops(&path), way_and(&["sock_def_readable", "tcp_recvmsg"]));
-    assert_eq!(path.incomplete, None);
+    assert_eq!(hops(&path)[0], "tcp_sendmsg");
+    assert_eq!(hops(&path)[1..], way_and(&["sock_def_readable", "tcp_recvmsg"]));
+    assert_eq!((path.incomplete, path.start_ns()), (None, called));
     assert_eq!(time_at(&path, Point::ProcessBacklog), Some(polled));
     assert_eq!(time_at(&path, Point::SockDefReadable), Some(woken));
     assert_eq!(time_at(&path, Point::TcpRecvmsg), Some(read));
     assert_eq!((path.id, path.len), (1, 100));
     let flow = path.flow.unwrap();
     assert_eq!((flow.src.to_string(), flow.dst.to_string()), (CLIENT.into(), SERVER.into()));
-    assert_eq!(path.device.unwrap().to_string(), "lo");
+    assert_eq!(path.device().unwrap().to_string(), "lo");
     let (sender, receiver) = (path.sender.unwrap(), path.receiver.unwrap());
     assert_eq!((sender.pid, sender.comm.unwrap().to_text()), (50, "client".into()));
     assert_eq!((receiver.pid, receiver.comm), (60, None));
@@ -119,7 +120,7 @@ fn one_poll_takes_several_packets() {
     for skb in skbs {
         kernel.receive(0, skb);
     }
-    let paths = kernel.paths();
+    let paths = kernel.all_settled();
     assert_eq!(paths.len(), 2);
     for path in paths {
         assert_eq!(hops(&path), WAY);
@@ -191,7 +192,7 @@ fn from_a_network_card_a_packet_begins_at_its_reception() {
     kernel.read(1, 1010);
     let path = kernel.path();
     assert_eq!(hops(&path), ["netif_receive_skb", "tcp_v4_rcv", "tcp_recvmsg"]);
-    assert_eq!((path.incomplete, path.device.unwrap().to_string()), (None, "eth0".into()));
+    assert_eq!((path.incomplete, path.device().unwrap().to_string()), (None, "eth0".into()));
 
     kernel.receive(0, data(0xa0, 1010, 10));
     kernel.read(1, 1020);
@@ -302,16 +303,19 @@ fn packets_on_two_cpus_are_kept_apart() {
 }
 
 #[test]
-fn datagrams_end_where_they_are_received() {
+fn datagrams_of_other_transports_end_where_they_are_received() {
     let mut kernel = Kernel::new(by_kprobes());
-    kernel.flow_in(7, 17, CLIENT, SERVER, super::kernel::NETNS);
-    let skb = datagram(0xa0, 7, 32);
+    kernel.flow_in(7, 1, "127.0.0.1:0", "127.0.0.1:0", super::kernel::NETNS);
+    // An answer to a UDP datagram that found no port.
+    let skb = Skb { seq: 0x0303, ack: 17, ..datagram(0xa0, 7, 32) };
     kernel.send_from_device(0, skb);
     kernel.poll(0);
     kernel.at(Point::NetifReceiveSkb, 0, skb);
     let path = kernel.path();
     assert_eq!(hops(&path), &WAY[1..6]);
-    assert_eq!((path.incomplete, path.tcp, path.flow.unwrap().protocol), (None, None, Protocol::Udp));
+    assert_eq!((path.incomplete, path.tcp, path.flow.unwrap().protocol), (None, None, Protocol::Icmp));
+    let icmp = path.icmp.unwrap();
+    assert_eq!((icmp.kind, icmp.code, icmp.answers), (3, 3, Some(Protocol::Udp)));
 }
 
 #[test]
@@ -367,18 +371,18 @@ fn a_segment_is_known_without_its_flow() {
 
 #[test]
 fn only_real_interfaces_are_shown() {
+    for (ifindex, shown) in [(0, None), (AUX_UNKNOWN, None), (LO, Some("lo")), (ETH0, Some("if2"))] {
+        let mut kernel = Kernel::new(without(&[Point::DevQueueXmit, Point::LoopbackXmit]));
+        kernel.at(Point::IpQueueXmit, 0, control(0xa0, ACK));
+        kernel.receive(0, control(0xa0, ACK).over(ifindex));
+        assert_eq!(kernel.path().device().map(ToString::to_string).as_deref(), shown);
+    }
+    // In tcp:tcp_probe the device of a packet is gone.
     let mut kernel =
         Kernel::new(without(&[Point::DevQueueXmit, Point::LoopbackXmit, Point::NetifReceiveSkb]));
-    // In tcp:tcp_probe the device of a packet is gone.
-    kernel.at(Point::IpQueueXmit, 0, control(0xa0, ACK));
-    kernel.at(Point::TcpV4Rcv, 0, control(0xa0, ACK).over(0));
-    assert_eq!(kernel.path().device, None);
-    kernel.at(Point::IpQueueXmit, 0, control(0xa0, ACK));
-    kernel.at(Point::TcpV4Rcv, 0, control(0xa0, ACK).over(AUX_UNKNOWN));
-    assert_eq!(kernel.path().device, None);
     kernel.at(Point::IpQueueXmit, 0, control(0xa0, ACK));
     kernel.at(Point::TcpV4Rcv, 0, control(0xa0, ACK).over(LO));
-    assert_eq!(kernel.path().device.unwrap().to_string(), "lo");
+    assert_eq!(kernel.path().device(), None);
 }
 
 #[test]
@@ -448,7 +452,7 @@ fn only_what_is_part_of_a_packet_was_cut_from_it() {
         ("beyond it", data(0xb0, 1080, 40)),
         ("far from it", data(0xb0, 999_000, 40)),
         ("all of it", data(0xb0, 1000, 100)),
-        ("another acknowledgement", super::kernel::Skb { ack: 2, ..data(0xb0, 1000, 40) }),
+        ("another acknowledgement", Skb { ack: 2, ..data(0xb0, 1000, 40) }),
         ("other flags", data(0xb0, 1000, 40).flags(FIN | ACK)),
         ("no data", data(0xb0, 1000, 0)),
     ];

@@ -40,7 +40,7 @@ fn records_are_a_clock() {
     kernel.send(0, data(0xa0, 1000, 10));
     kernel.now_ns += PATIENCE;
     kernel.transfer(control(0xb0, ACK));
-    assert_eq!(reasons(&kernel.paths()), [Some(Incomplete::LostTrack), None]);
+    assert_eq!(reasons(&kernel.all_settled()), [Some(Incomplete::LostTrack), None]);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_packet_for_another_machine_leaves() {
     kernel.wait(PATIENCE + 1);
     let path = kernel.path();
     assert_eq!(path.incomplete, Some(Incomplete::LeftByDevice));
-    assert_eq!(path.device.unwrap().ifindex, ETH0);
+    assert_eq!(path.device().unwrap().ifindex, ETH0);
     // It has left, however long the trace goes on.
     leave(&mut kernel);
     assert_eq!(reasons(&kernel.finish()), [Some(Incomplete::LeftByDevice)]);

@@ -7,7 +7,7 @@ use crate::model::Incomplete;
 
 const TO_PROTOCOL: [&str; 4] = ["dev_queue_xmit", "loopback_xmit", "enqueue_to_backlog", "netif_receive_skb"];
 
-fn up_to_protocol(kernel: &mut Kernel, cpu: u32, skb: super::kernel::Skb) {
+fn up_to_protocol(kernel: &mut Kernel, cpu: u16, skb: super::kernel::Skb) {
     kernel.send(cpu, skb);
     kernel.at(Point::NetifReceiveSkb, cpu, skb);
 }
@@ -117,9 +117,9 @@ fn data_that_the_probe_does_not_see_is_read_all_the_same() {
 }
 
 #[test]
-fn datagrams_need_not_settle() {
+fn packets_of_other_transports_settle_too() {
     let mut kernel = Kernel::new(by_tracepoints());
-    kernel.flow_in(7, 17, "127.0.0.1:1", "127.0.0.1:2", 0);
+    kernel.flow_in(7, 1, "127.0.0.1:0", "127.0.0.2:0", 0);
     up_to_protocol(&mut kernel, 0, datagram(0xa0, 7, 10));
     assert_eq!(hops(&kernel.path()), TO_PROTOCOL);
 }

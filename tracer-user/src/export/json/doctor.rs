@@ -161,8 +161,8 @@ fn backends(trial: &Trial) -> Vec<OfBackend> {
         let by = |point| coverage.attached(point).is_some_and(|attached| attached.backend == backend);
         Point::ALL.iter().filter(|point| by(**point)).count()
     };
-    let each = trial.alone.iter().map(|(backend, coverage)| {
-        let (attached, total) = coverage.counts();
+    let each = trial.alone.iter().map(|(backend, _)| {
+        let (attached, total) = trial.counts(*backend);
         OfBackend { backend: backend.name(), attached, total, taken: taken(&trial.taken, *backend) }
     });
     each.collect()
@@ -174,8 +174,7 @@ fn points(trial: &Trial) -> Vec<OfPoint<'_>> {
 
 fn of_point(trial: &Trial, point: Point) -> OfPoint<'_> {
     let outcome = trial.outcome(point);
-    let attempts = trial.alone.iter().map(|(backend, _)| {
-        let attempt = trial.attempt(*backend, point);
+    let attempts = trial.attempts(point).map(|(backend, attempt)| {
         let target: Option<Target<'_>> = attempt.ok();
         let symbol = target.and_then(|target| target.symbol);
         Attempt {

@@ -7,7 +7,6 @@ use serde::{Serialize, Serializer};
 
 use super::Shown;
 use crate::{
-    analyze::Class,
     export::UnixName,
     model::{Flow, Path, Protocol, Tcp},
 };
@@ -16,15 +15,15 @@ use crate::{
 #[serde(untagged)]
 pub(super) enum Ends<'a> {
     Ip { proto: Shown<Protocol>, src: Shown<SocketAddr>, dst: Shown<SocketAddr> },
-    Unix { proto: &'static str, path: Option<Shown<UnixName<'a>>>, r#type: &'static str },
+    Unix { proto: &'static str, path: Option<Shown<UnixName<'a>>>, r#type: &'static str, inode: Option<u32> },
 }
 
 impl<'a> Ends<'a> {
     pub(super) fn of(path: &'a Path) -> Option<Self> {
-        if Class::of(path) == Class::Unix {
-            let name = path.unix_name.as_deref().and_then(UnixName::new).map(Shown);
-            // Only stream sockets have probe points.
-            return Some(Self::Unix { proto: "unix", path: name, r#type: "stream" });
+        if let Some(unix) = &path.unix {
+            let name = unix.name.as_deref().and_then(UnixName::new).map(Shown);
+            let inode = (unix.inode != 0).then_some(unix.inode);
+            return Some(Self::Unix { proto: "unix", path: name, r#type: unix.type_name(), inode });
         }
         let Flow { protocol, src, dst, netns: _ } = path.flow?;
         Some(Self::Ip { proto: Shown(protocol), src: Shown(src), dst: Shown(dst) })

@@ -1,17 +1,20 @@
 //! The object for a path.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
 use super::{
     SCHEMA, Shown,
     flow::{Ends, Header},
-    hop::Hops,
+    hop::{Hops, device_name},
 };
 use crate::{
-    export::Printable,
-    model::{Coverage, Incomplete, Path, Task},
+    export::{IcmpMessage, Printable},
+    model::{Coverage, Dropped, Incomplete, Path, Protocol, Routing, Task},
 };
 
 #[derive(Serialize)]
@@ -23,13 +26,22 @@ struct Line<'a> {
     flow: Option<Ends<'a>>,
     netns: Option<u32>,
     tcp: Option<Header>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icmp: Option<IcmpSays>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unix: Option<UnixSays>,
+    retransmitted: bool,
     len: u32,
     device: Option<Shown<Printable<'a>>>,
     ifindex: Option<u32>,
     sender: Option<Process<'a>>,
     receiver: Option<Process<'a>>,
+    /// `asked`, `cached`, or `null` where it cannot be told.
+    route: Option<&'static str>,
     hops: Hops<'a>,
     total_ns: u64,
+    shares: Option<Parts>,
+    dropped: Option<DropSays<'a>>,
     complete: bool,
     incomplete_reason: Option<&'static str>,
 }
@@ -38,6 +50,50 @@ struct Line<'a> {
 struct Process<'a> {
     pid: u32,
     comm: Option<Shown<Printable<'a>>>,
+}
+
+/// What an ICMP message says.
+#[derive(Serialize)]
+struct IcmpSays {
+    r#type: u8,
+    code: u8,
+    name: Option<&'static str>,
+    answers: Option<Shown<Protocol>>,
+}
+
+/// What a UNIX socket's message says beside its ends.
+#[derive(Serialize)]
+struct UnixSays {
+    descriptors: u32,
+    reads: u32,
+}
+
+/// Where the time went.
+#[derive(Serialize)]
+#[allow(clippy::struct_field_names, reason = "they are the keys")]
+struct Parts {
+    kernel_ns: u64,
+    scheduler_ns: u64,
+    reader_ns: u64,
+}
+
+/// Where and why it was dropped.
+#[derive(Serialize)]
+struct DropSays<'a> {
+    reason: Option<Shown<Printable<'a>>>,
+    reason_number: Option<u32>,
+    function: Option<Shown<Printable<'a>>>,
+}
+
+impl<'a> DropSays<'a> {
+    fn of(dropped: &'a Dropped) -> Self {
+        let text = |name: &'a Option<Arc<str>>| name.as_deref().map(|name| Shown(Printable(name.as_bytes())));
+        Self {
+            reason: text(&dropped.reason_name),
+            reason_number: dropped.reason,
+            function: text(&dropped.function),
+        }
+    }
 }
 
 impl<'a> Process<'a> {
@@ -53,7 +109,7 @@ pub fn write_path(
     realtime_offset_ns: i64,
     mut out: impl Write,
 ) -> io::Result<()> {
-    let device = path.device.as_ref();
+    let device = path.device();
     let line = Line {
         schema: SCHEMA,
         kind: "path",
@@ -62,15 +118,32 @@ pub fn write_path(
         flow: Ends::of(path),
         netns: path.flow.map(|flow| flow.netns).filter(|netns| *netns != 0),
         tcp: path.tcp.map(Header::of),
+        icmp: path.icmp.map(|icmp| IcmpSays {
+            r#type: icmp.kind,
+            code: icmp.code,
+            name: IcmpMessage::of(path).and_then(IcmpMessage::name),
+            answers: icmp.answers.map(Shown),
+        }),
+        unix: path.unix.as_ref().map(|unix| UnixSays { descriptors: unix.descriptors, reads: unix.reads }),
+        retransmitted: path.retransmitted,
         len: path.len,
-        device: device
-            .and_then(|device| device.name.as_deref())
-            .map(|name| Shown(Printable(name.as_bytes()))),
+        device: device.and_then(device_name),
         ifindex: device.map(|device| device.ifindex),
         sender: path.sender.as_ref().map(Process::of),
         receiver: path.receiver.as_ref().map(Process::of),
+        route: match path.routing {
+            Routing::Unknown => None,
+            Routing::Cached => Some("cached"),
+            Routing::Asked(_) => Some("asked"),
+        },
         hops: Hops { path, coverage },
         total_ns: path.total_ns(),
+        shares: path.shares().map(|shares| Parts {
+            kernel_ns: shares.kernel_ns,
+            scheduler_ns: shares.scheduler_ns,
+            reader_ns: shares.reader_ns,
+        }),
+        dropped: path.dropped.as_ref().map(DropSays::of),
         complete: path.incomplete.is_none(),
         incomplete_reason: path.incomplete.map(Incomplete::reason),
     };

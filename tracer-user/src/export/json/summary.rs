@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{SCHEMA, Shown};
 use crate::{
-    analyze::{Row, Summary},
+    analyze::{Counted, Row, Summary},
     export::Refusals,
     model::State,
 };
@@ -30,12 +30,16 @@ struct Line<'a> {
     unattached: Vec<Unattached<'a>>,
     hops: Vec<Step>,
     totals: Vec<Total>,
+    shares: Vec<Share>,
 }
 
 #[derive(Serialize)]
 struct Paths {
     complete: u64,
     incomplete: u64,
+    dropped: u64,
+    retransmitted: u64,
+    too_short: u64,
 }
 
 #[derive(Serialize)]
@@ -53,6 +57,14 @@ struct Unattached<'a> {
 #[derive(Serialize)]
 struct Step {
     hop: &'static str,
+    #[serde(flatten)]
+    times: Total,
+}
+
+/// A part of the way to the reader: `kernel`, `scheduler`, `reader`.
+#[derive(Serialize)]
+struct Share {
+    part: &'static str,
     #[serde(flatten)]
     times: Total,
 }
@@ -91,7 +103,13 @@ pub fn write_summary(summary: &Summary<'_>, mut out: impl Write) -> io::Result<(
         kind: "summary",
         events: trust.events,
         lost: trust.losses.map(|losses| losses.lost()),
-        paths: Paths { complete: trust.complete, incomplete: trust.incomplete_total() },
+        paths: Paths {
+            complete: trust.complete,
+            incomplete: trust.incomplete_total(),
+            dropped: trust.dropped,
+            retransmitted: trust.retransmitted,
+            too_short: trust.too_short,
+        },
         probe_points: ProbePoints { attached, total },
         duration_ns: trust.duration_ns,
         missed: trust.losses.and_then(|losses| losses.missed),
@@ -109,9 +127,15 @@ pub fn write_summary(summary: &Summary<'_>, mut out: impl Write) -> io::Result<(
             .collect(),
         hops: rows
             .iter()
-            .filter_map(|row| row.hop.map(|hop| Step { hop: hop.row().hop, times: Total::of(row) }))
+            .filter(|row| matches!(row.what, Counted::Step(_)))
+            .map(|row| Step { hop: row.what.name(), times: Total::of(row) })
             .collect(),
-        totals: rows.iter().filter(|row| row.hop.is_none()).map(Total::of).collect(),
+        totals: rows.iter().filter(|row| row.what == Counted::Total).map(Total::of).collect(),
+        shares: rows
+            .iter()
+            .filter(|row| matches!(row.what, Counted::Share(_)))
+            .map(|row| Share { part: row.what.name(), times: Total::of(row) })
+            .collect(),
     };
     serde_json::to_writer(&mut out, &line)?;
     out.write_all(b"\n")

@@ -31,9 +31,7 @@ fn paths() {
 
 #[test]
 fn hostile_names() {
-    insta::assert_snapshot!(
-        line(&samples::hostile()) + &line(&Path { unix_name: None, ..samples::hostile() })
-    );
+    insta::assert_snapshot!(line(&samples::hostile()) + &line(&Path { unix: None, ..samples::hostile() }));
 }
 
 #[test]

@@ -82,6 +82,9 @@ impl Btf {
 pub fn check_args(of: &str, wanted: &[Arg], actual: &[ArgType<'_>]) -> Result<(), String> {
     for arg in wanted {
         let Some(found) = actual.get(usize::from(arg.index)) else {
+            if arg.is_optional() {
+                continue;
+            }
             let Arg { name, index } = arg;
             return Err(format!(
                 "{of} takes {} arguments: there is no argument {index} ({name})",

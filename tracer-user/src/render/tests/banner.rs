@@ -6,8 +6,12 @@ use super::*;
 use crate::model::State;
 
 fn banner(coverage: &Coverage, style: Style) -> String {
+    said(coverage, false, style)
+}
+
+fn said(coverage: &Coverage, verbose: bool, style: Style) -> String {
     let mut out = Vec::new();
-    let start = Start { kernel: "6.18.5-cloud", took: Duration::from_micros(45_678), coverage };
+    let start = Start { kernel: "6.18.5-cloud", took: Duration::from_micros(45_678), coverage, verbose };
     write_banner(&start, style, &mut out).unwrap();
     text(out)
 }
@@ -31,6 +35,21 @@ fn tracepoints_only() {
 }
 
 #[test]
+fn reasons_and_consequences_when_asked_for() {
+    insta::assert_snapshot!(said(&samples::tracepoints_only(), true, style()));
+}
+
+/// What is a tracepoint whichever backend is asked for sees nothing by itself.
+#[test]
+fn a_backend_that_does_not_work_is_two_lines() {
+    let mut coverage = samples::tracepoints_only();
+    for point in Point::ALL.iter().filter(|point| point.row().functions().is_ok()) {
+        coverage.set(*point, State::Refused(vec![samples::refusal(Backend::Kprobe, "no kprobes here")]));
+    }
+    insta::assert_snapshot!(banner(&coverage, style()));
+}
+
+#[test]
 fn nothing_attached_for_one_reason_is_two_lines() {
     let coverage = all_refused(|_| "Operation not permitted\nverifier: …\n".to_owned());
     insta::assert_snapshot!(banner(&coverage, style()));
@@ -38,7 +57,7 @@ fn nothing_attached_for_one_reason_is_two_lines() {
 
 #[test]
 fn nothing_attached_for_many_reasons() {
-    let coverage = all_refused(|point| format!("unknown BTF type `{}`", point.row().functions[0]));
+    let coverage = all_refused(|point| format!("unknown BTF type `{}`", point.row().hop));
     insta::assert_snapshot!(banner(&coverage, style()));
 }
 

@@ -15,7 +15,7 @@ fn harmless(text: &str) -> bool {
 #[test]
 fn names_steer_no_terminal() {
     for format in FORMATS {
-        for path in [samples::hostile(), Path { unix_name: None, ..samples::hostile() }] {
+        for path in [samples::hostile(), Path { unix: None, ..samples::hostile() }] {
             let text = paths(format, style(), &[path]);
             assert!(harmless(&text), "{text:?}");
         }
@@ -24,7 +24,7 @@ fn names_steer_no_terminal() {
 
 #[test]
 fn a_hostile_path_looks_like_this() {
-    let hostile = [samples::hostile(), Path { unix_name: None, ..samples::hostile() }];
+    let hostile = [samples::hostile(), Path { unix: None, ..samples::hostile() }];
     insta::assert_snapshot!(paths(Format::Table, style(), &hostile));
 }
 
@@ -32,7 +32,8 @@ proptest! {
     #[test]
     fn any_path_is_as_many_lines_as_it_should_be(path in arbitrary::path(), offset in any::<i64>()) {
         let style = Style { realtime_offset_ns: offset, ..style() };
-        for (format, lines) in FORMATS.into_iter().zip([2, 1 + path.hops.len(), 1]) {
+        let tree = 1 + path.hops.len() + usize::from(path.shares().is_some());
+        for (format, lines) in FORMATS.into_iter().zip([2, tree, 1]) {
             let text = paths(format, style, std::slice::from_ref(&path));
             prop_assert!(harmless(&text), "{text:?}");
             prop_assert_eq!(text.lines().count(), lines);

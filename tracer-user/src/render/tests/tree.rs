@@ -1,8 +1,16 @@
+use tracer_common::probes::PROBES;
+
 use super::*;
+use crate::render::tree::HOP;
 
 #[test]
 fn a_line_for_each_hop() {
     insta::assert_snapshot!(paths(Format::Tree, style(), &samples::all()));
+}
+
+#[test]
+fn the_column_of_hops_is_as_wide_as_the_longest() {
+    assert_eq!(PROBES.iter().map(|row| row.hop.len()).max(), Some(HOP));
 }
 
 #[test]

@@ -1,0 +1,155 @@
+//! System calls, where the functions behind them cannot be probed.
+
+use aya_ebpf::Global;
+use tracer_common::{event::AUX_UNKNOWN, probes::Point, settings::Calls};
+
+use super::{sockets, unix};
+use crate::{
+    context::Args,
+    flow::{AF_INET, AF_INET6, AF_UNIX},
+    kread::{self, Address, offset},
+    packet::{TCP, UDP},
+    record::{self, Meta},
+};
+
+const CALLS: usize = Calls::Connect as usize + 1;
+
+#[unsafe(no_mangle)]
+static SYSTEM_CALLS: Global<[u32; CALLS]> = Global::new([0; CALLS]);
+#[unsafe(no_mangle)]
+static CALL_ARGUMENTS: Global<[u32; 6]> = Global::new([0; 6]);
+
+/// `S_IFMT`, `S_IFSOCK`.
+const FILE_TYPE: u16 = 0o170_000;
+const SOCKET: u16 = 0o140_000;
+
+/// `SOCK_STREAM`, `SOCK_DGRAM`.
+const STREAM: u16 = 1;
+const DATAGRAM: u16 = 2;
+
+/// `struct iovec`s that are added up; with more of them the length is not known.
+const VECTORS: u64 = 8;
+
+/// A system call begins. If it sends on a socket, or connects one, it is the first hop of what is sent: the point is that
+/// of the socket's kind.
+#[inline(always)]
+pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) {
+    let number = args.arg(id) as u32;
+    let numbers = SYSTEM_CALLS.load();
+    let is = |call: Calls| number == numbers[call as usize];
+    let descriptor = if is(Calls::Splice) { 2 } else { 0 };
+    let known = is(Calls::Write)
+        || is(Calls::Sendto)
+        || is(Calls::Writev)
+        || is(Calls::Sendmsg)
+        || is(Calls::Sendmmsg)
+        || is(Calls::Sendfile)
+        || is(Calls::Splice)
+        || is(Calls::Connect);
+    if !known {
+        return;
+    }
+    let call = Call { regs: args.arg(regs) };
+    let sk = socket(call.argument(descriptor) as u32);
+    if sk == 0 {
+        return;
+    }
+    let family = kread::u16_field(sk, &offset::SOCK_FAMILY) as u8;
+    if is(Calls::Connect) {
+        if family == AF_UNIX
+            && kread::u16_field(sk, &offset::SOCK_TYPE) != DATAGRAM
+            && let Some(meta) = meta.at(Point::UnixStreamConnect)
+        {
+            let name = unix::NameAt::User(call.argument(1).wrapping_add(2));
+            unix::connects(meta, sk, name, call.argument(2) as u32);
+        }
+        return;
+    }
+    let point = match (family, kread::u16_field(sk, &offset::SOCK_PROTOCOL) as u8) {
+        (AF_UNIX, _) if kread::u16_field(sk, &offset::SOCK_TYPE) == STREAM => Point::UnixStreamSendmsg,
+        (AF_UNIX, _) => Point::UnixDgramSendmsg,
+        (AF_INET | AF_INET6, TCP) => Point::TcpSendmsg,
+        (AF_INET, UDP) => Point::UdpSendmsg,
+        (AF_INET6, UDP) => Point::Udpv6Sendmsg,
+        _ => return,
+    };
+    let Some(meta) = meta.at(point) else { return };
+    // Where the message is described by a `struct msghdr`: name, length of the name, vectors, their number.
+    let message = if is(Calls::Sendmsg) || is(Calls::Sendmmsg) { call.argument(1) } else { 0 };
+    let len = if is(Calls::Write) || is(Calls::Sendto) {
+        call.argument(2) as u32
+    } else if is(Calls::Writev) {
+        sum(call.argument(1), call.argument(2))
+    } else if is(Calls::Sendmsg) {
+        sum(kread::read_user(message.wrapping_add(16)), kread::read_user(message.wrapping_add(24)))
+    } else {
+        AUX_UNKNOWN
+    };
+    // Where to, if the call says so.
+    let (name, name_len) = if is(Calls::Sendto) {
+        (call.argument(4), call.argument(5) as u32)
+    } else if message != 0 {
+        (kread::read_user(message), kread::read_user(message.wrapping_add(8)))
+    } else {
+        (0, 0)
+    };
+    match point {
+        Point::UnixStreamSendmsg | Point::UnixDgramSendmsg => {
+            let to = if name == 0 { unix::NameAt::Nowhere } else { unix::NameAt::User(name.wrapping_add(2)) };
+            unix::sends(meta, sk, len, to, name_len);
+        }
+        Point::TcpSendmsg => sockets::sends_tcp(meta, sk, len),
+        _ => {
+            let port = if name == 0 { 0 } else { u16::from_be(kread::read_user(name.wrapping_add(2))) };
+            sockets::sends_udp(meta, sk, port, len);
+        }
+    }
+}
+
+/// The registers at the entry of a system call.
+struct Call {
+    regs: Address,
+}
+
+impl Call {
+    #[inline(always)]
+    fn argument(&self, index: usize) -> u64 {
+        kread::read(self.regs, u64::from(CALL_ARGUMENTS.load()[index]))
+    }
+}
+
+/// Bytes of all vectors together.
+#[inline(never)]
+fn sum(vectors: Address, count: u64) -> u32 {
+    if count > VECTORS {
+        return AUX_UNKNOWN;
+    }
+    let mut sum = 0u64;
+    for index in 0..VECTORS {
+        if index < count {
+            sum += kread::read_user::<u64>(vectors.wrapping_add(index * 16 + 8));
+        }
+    }
+    sum as u32
+}
+
+/// The `sock` behind a file descriptor of the process on the CPU, 0 if it is no socket.
+#[inline(always)]
+fn socket(descriptor: u32) -> Address {
+    let files = kread::u64_field(record::current_task(), &offset::TASK_FILES);
+    let table = kread::u64_field(files, &offset::FILES_FDT);
+    if descriptor >= kread::u32_field(table, &offset::FDTABLE_MAX_FDS) {
+        return 0;
+    }
+    let descriptors = kread::u64_field(table, &offset::FDTABLE_FD);
+    let file: Address = kread::read(descriptors, u64::from(descriptor) * 8);
+    if file == 0 {
+        return 0;
+    }
+    let inode = kread::u64_field(file, &offset::FILE_INODE);
+    if kread::u16_field(inode, &offset::INODE_MODE) & FILE_TYPE != SOCKET {
+        return 0;
+    }
+    // `sock_alloc_file`: the file of a socket points to its `struct socket`.
+    kread::u64_field(kread::u64_field(file, &offset::FILE_PRIVATE_DATA), &offset::SOCKET_SK)
+}

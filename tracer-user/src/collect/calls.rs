@@ -1,0 +1,37 @@
+//! The system calls of this architecture: their numbers, and where the kernel keeps their arguments.
+
+#![allow(clippy::cast_possible_truncation, reason = "numbers of calls and offsets in a struct are small")]
+
+#[cfg(target_arch = "x86_64")]
+use std::mem::offset_of;
+
+/// In the order of `tracer_common::settings::Calls`.
+pub(super) const NUMBERS: [u32; 8] = [
+    libc::SYS_write as u32,
+    libc::SYS_sendto as u32,
+    libc::SYS_writev as u32,
+    libc::SYS_sendmsg as u32,
+    libc::SYS_sendmmsg as u32,
+    libc::SYS_sendfile as u32,
+    libc::SYS_splice as u32,
+    libc::SYS_connect as u32,
+];
+
+/// Bytes from the start of `struct pt_regs` (`arch/x86/include/uapi/asm/ptrace.h`, which `user_regs_struct` begins like)
+/// to each of the six arguments.
+#[cfg(target_arch = "x86_64")]
+pub(super) const ARGUMENTS: [u32; 6] = [
+    offset_of!(libc::user_regs_struct, rdi) as u32,
+    offset_of!(libc::user_regs_struct, rsi) as u32,
+    offset_of!(libc::user_regs_struct, rdx) as u32,
+    offset_of!(libc::user_regs_struct, r10) as u32,
+    offset_of!(libc::user_regs_struct, r8) as u32,
+    offset_of!(libc::user_regs_struct, r9) as u32,
+];
+
+/// Bytes from the start of `struct pt_regs`, which begins with the general registers, to each of the six arguments.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const ARGUMENTS: [u32; 6] = {
+    let register = size_of::<u64>() as u32;
+    [0, register, 2 * register, 3 * register, 4 * register, 5 * register]
+};

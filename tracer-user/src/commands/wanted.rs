@@ -1,0 +1,245 @@
+//! What the filters on the command line mean: names become numbers, or are refused by name.
+
+use std::{
+    fs, io,
+    net::{IpAddr, ToSocketAddrs as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{Failure, say};
+use crate::{
+    cli::FilterArgs,
+    filter::{AddressRange, Side, UnixName, Wanted},
+};
+
+/// Where `ip netns` keeps the namespaces that it has named.
+const NAMED_NAMESPACES: &str = "/run/netns";
+
+/// Where services have their ports (services(5)).
+const SERVICES: &str = "/etc/services";
+
+/// What was asked for.
+pub(super) fn wanted(args: &FilterArgs) -> Result<Wanted, Failure> {
+    let ports = |option, texts: &[String]| -> Result<Vec<u16>, Failure> {
+        texts.iter().map(|text| port(option, text)).collect()
+    };
+    let mut addresses = Vec::new();
+    for (option, side, texts) in [
+        ("--host", Side::Either, &args.hosts),
+        ("--saddr", Side::Source, &args.source_addresses),
+        ("--daddr", Side::Destination, &args.destination_addresses),
+    ] {
+        for text in texts {
+            addresses.extend(ranges(option, text)?.into_iter().map(|range| (side, range)));
+        }
+    }
+    let wanted = Wanted {
+        ports: ports("--port", &args.ports)?,
+        source_ports: ports("--sport", &args.source_ports)?,
+        destination_ports: ports("--dport", &args.destination_ports)?,
+        addresses,
+        transports: args.transports.clone(),
+        pids: args.pids.clone(),
+        comms: args.comms.clone(),
+        namespaces: args.namespaces.iter().map(|text| namespace(text)).collect::<Result<_, _>>()?,
+        interfaces: args.interfaces.clone(),
+        unix: args.unix.clone(),
+    };
+    check_names(&wanted)?;
+    Ok(wanted)
+}
+
+/// Processes and devices that are not there can match nothing; a socket's name may be bound later.
+fn check_names(wanted: &Wanted) -> Result<(), Failure> {
+    for pid in &wanted.pids {
+        if !Path::new("/proc").join(pid.to_string()).exists() {
+            return Err(refused("--pid", &pid.to_string(), "there is no such process".to_owned()));
+        }
+    }
+    for name in &wanted.interfaces {
+        // A name with a slash would leave the folder.
+        let there = !name.contains('/') && Path::new("/sys/class/net").join(name).exists();
+        // Devices of other namespaces are not listed here.
+        if !there && wanted.namespaces.is_empty() {
+            let known = fs::read_dir("/sys/class/net").map(|list| {
+                let names =
+                    list.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+                names.collect::<Vec<String>>().join(", ")
+            });
+            let why = format!(
+                "no such device in this network namespace, which has {}; with --netns a device of another namespace \
+                 can be given",
+                known.unwrap_or_else(|error| error.to_string())
+            );
+            return Err(refused("--interface", name, why));
+        }
+    }
+    Ok(())
+}
+
+/// The path that is traced must be the one that the application has bound: `/var/run/x` is not `/run/x`.
+pub(super) fn warn_of_unbound(names: &[UnixName]) {
+    if names.is_empty() {
+        return;
+    }
+    let Ok(list) = fs::read("/proc/net/unix") else { return };
+    let bound: Vec<Vec<u8>> = list.split(|byte| *byte == b'\n').skip(1).filter_map(bound_name).collect();
+    for name in names {
+        if !bound.iter().any(|bound| name.matches(bound)) {
+            let alias = name.path().and_then(|path| alias_of(path, &bound));
+            let hint = alias.map_or_else(
+                || "it will be traced when one is".to_owned(),
+                |alias| format!("the same file is bound as {alias}: give that name"),
+            );
+            say(&format!("pathtrace: no UNIX socket in this network namespace is bound to {name}; {hint}\n"));
+        }
+    }
+}
+
+/// The name in a line of `/proc/net/unix`, as the kernel keeps it: it shows `@` for NUL in an abstract name.
+fn bound_name(line: &[u8]) -> Option<Vec<u8>> {
+    // Num RefCount Protocol Flags Type St Inode Path; the path may hold spaces, and inodes are padded.
+    let mut rest = line;
+    for _ in 0..7 {
+        let start = rest.iter().position(|byte| *byte != b' ')?;
+        rest = &rest[start..];
+        let end = rest.iter().position(|byte| *byte == b' ')?;
+        rest = &rest[end..];
+    }
+    let name = rest.strip_prefix(b" ")?;
+    Some(match name.split_first()? {
+        (b'@', rest) => [&[0], rest].concat(),
+        _ => name.to_vec(),
+    })
+}
+
+/// Another name under which the file at `path` is bound.
+fn alias_of(path: &[u8], bound: &[Vec<u8>]) -> Option<String> {
+    let same_file = |other: &[u8]| {
+        let identity = |path: &[u8]| {
+            let meta = fs::metadata(String::from_utf8_lossy(path).as_ref()).ok()?;
+            Some((meta.dev(), meta.ino()))
+        };
+        identity(path).is_some_and(|it| identity(other) == Some(it))
+    };
+    let alias = bound.iter().find(|name| name.first() == Some(&b'/') && same_file(name))?;
+    Some(String::from_utf8_lossy(alias).into_owned())
+}
+
+fn port(option: &'static str, text: &str) -> Result<u16, Failure> {
+    if let Ok(number) = text.parse::<u16>() {
+        return match number {
+            0 => Err(refused(option, text, "a port is a number from 1 to 65535".to_owned())),
+            port => Ok(port),
+        };
+    }
+    if text.chars().all(|c| c.is_ascii_digit()) {
+        return Err(refused(option, text, "a port is a number from 1 to 65535".to_owned()));
+    }
+    let services = fs::read_to_string(SERVICES).unwrap_or_default();
+    service(&services, text).ok_or_else(|| {
+        refused(
+            option,
+            text,
+            format!("a port is a number from 1 to 65535, or the name of a service in {SERVICES}"),
+        )
+    })
+}
+
+/// The port of a service, by its name or one of its others.
+fn service(services: &str, wanted: &str) -> Option<u16> {
+    services.lines().find_map(|line| {
+        let mut words = line.split('#').next()?.split_whitespace();
+        let name = words.next()?;
+        let port = words.next()?.split('/').next()?.parse().ok()?;
+        (name == wanted || words.any(|alias| alias == wanted)).then_some(port)
+    })
+}
+
+/// An address, a range, or all addresses of a host.
+fn ranges(option: &'static str, text: &str) -> Result<Vec<AddressRange>, Failure> {
+    if let Some((address, prefix)) = text.split_once('/') {
+        let range = address
+            .parse::<IpAddr>()
+            .ok()
+            .zip(prefix.parse().ok())
+            .and_then(|(address, prefix)| AddressRange::new(address, prefix));
+        return range.map(|range| vec![range]).ok_or_else(|| {
+            refused(option, text, "a range is an address and a number of bits, such as 10.0.0.0/8".to_owned())
+        });
+    }
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok(vec![address.into()]);
+    }
+    let found = (text, 0).to_socket_addrs().map_err(|error| refused(option, text, error.to_string()))?;
+    let mut addresses: Vec<IpAddr> = found.map(|found| found.ip()).collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    Ok(addresses.into_iter().map(AddressRange::from).collect())
+}
+
+/// The inode number of a network namespace.
+fn namespace(text: &str) -> Result<u32, Failure> {
+    if let Ok(inode) = text.parse() {
+        return Ok(inode);
+    }
+    let path = if text.contains('/') { PathBuf::from(text) } else { Path::new(NAMED_NAMESPACES).join(text) };
+    let inode = fs::metadata(&path).and_then(|meta| {
+        u32::try_from(meta.ino()).map_err(|_| io::Error::other("its inode number is none of a namespace"))
+    });
+    inode.map_err(|error| {
+        let why = format!(
+            "{}: {error}; give a name from `ip netns`, a path such as /proc/PID/ns/net, or its inode",
+            path.display()
+        );
+        refused("--netns", text, why)
+    })
+}
+
+fn refused(option: &'static str, value: &str, why: String) -> Failure {
+    Failure::Value { option, value: value.to_owned(), why }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn services_have_ports() {
+        let services = "# comment\nhttp\t\t80/tcp\t\twww\t# WorldWideWeb\nhttps 443/tcp\n";
+        assert_eq!(service(services, "http"), Some(80));
+        assert_eq!(service(services, "www"), Some(80));
+        assert_eq!(service(services, "WorldWideWeb"), None);
+        assert_eq!(port("--port", "443").ok(), Some(443));
+        assert!(port("--port", "0").is_err() && port("--port", "65536").is_err());
+    }
+
+    #[test]
+    fn addresses_are_read_or_refused_by_name() {
+        assert_eq!(
+            ranges("--host", "::1").ok(),
+            Some(vec![AddressRange::from("::1".parse::<IpAddr>().unwrap())])
+        );
+        let refused = ranges("--host", "10.0.0.0/33").unwrap_err().to_string();
+        assert!(refused.contains("--host") && refused.contains("10.0.0.0/33"), "{refused}");
+        assert!(ranges("--host", "no-such-host.invalid").is_err());
+    }
+
+    #[test]
+    fn names_are_read_as_the_kernel_writes_them() {
+        let line = b"0000000000000000: 00000002 00000000 00010000 0001 01 12345 /run/with space.sock";
+        assert_eq!(bound_name(line).unwrap(), b"/run/with space.sock");
+        let padded = b"0000000000000000: 00000002 00000000 00010000 0001 01   345 @abstract";
+        assert_eq!(bound_name(padded).unwrap(), b"\0abstract");
+        assert_eq!(bound_name(b"0000000000000000: 00000002 00000000 00000000 0001 03 12345"), None);
+    }
+
+    #[test]
+    fn a_namespace_is_a_number_or_a_file() {
+        assert_eq!(namespace("4026531840").ok(), Some(4_026_531_840));
+        assert!(namespace("/proc/self/ns/net").is_ok());
+        let refused = namespace("no-such-namespace").unwrap_err().to_string();
+        assert!(refused.contains("/run/netns/no-such-namespace"), "{refused}");
+    }
+}
