@@ -11,9 +11,19 @@
 )]
 
 mod bounds;
+mod devices;
 mod doctor;
+mod drops;
+mod ends;
+mod filters;
 mod leftovers;
+mod namespaces;
+mod netlink;
 mod packets;
+mod peer;
 mod recording;
+mod routes;
 mod support;
 mod truth;
+mod udp;
+mod unix;

@@ -11,8 +11,9 @@ use std::{
 
 use crate::support::{Sniffer, Trace, backends, free_port, hops, ping_pong, stream};
 
-/// The hops of a TCP segment, in order, of which tracepoints do not show the first and `process_backlog`.
-const WAY: [&str; 7] = [
+/// The hops of a TCP segment with data, in order, of which tracepoints do not show `ip_queue_xmit` and `process_backlog`.
+const WAY: [&str; 9] = [
+    "tcp_sendmsg",
     "ip_queue_xmit",
     "dev_queue_xmit",
     "loopback_xmit",
@@ -20,6 +21,7 @@ const WAY: [&str; 7] = [
     "process_backlog",
     "netif_receive_skb",
     "tcp_v4_rcv",
+    "tcp_recvmsg",
 ];
 
 #[test]
@@ -35,12 +37,7 @@ fn each_packet_has_one_path_with_its_hops_in_order() {
         assert_eq!(said.paths.len(), sniffed, "paths and packets, {backend}\n{}", said.stderr);
         assert_eq!(said.data().count(), 100, "{backend}");
 
-        let dark: Vec<&str> = said.summary["unattached"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .filter_map(|it| it["hop"].as_str())
-            .collect();
+        let dark = said.dark();
         let probes_functions = WAY.iter().all(|hop| !dark.contains(hop));
         assert!(probes_functions || !matches!(backend.as_str(), "kprobe" | "fentry"), "{}", said.stderr);
         for path in &said.paths {
@@ -51,19 +48,12 @@ fn each_packet_has_one_path_with_its_hops_in_order() {
             assert_eq!(path["total_ns"].as_u64(), times.last().copied(), "{path}");
         }
         for path in said.data() {
-            let mut expected = WAY.to_vec();
             // The poll may have been running already when the packet was queued.
-            expected.retain(|hop| *hop != "process_backlog");
-            if !probes_functions {
-                expected.retain(|hop| *hop != "ip_queue_xmit");
-            }
-            expected.push("tcp_recvmsg");
-            let mut seen = hops(path);
-            seen.retain(|hop| !matches!(*hop, "process_backlog" | "sock_def_readable"));
-            assert_eq!(seen, expected, "{backend}: {path}");
+            let way: Vec<&str> = WAY.into_iter().filter(|hop| *hop != "process_backlog").collect();
+            said.assert_way(path, &way);
         }
         if probes_functions {
-            let whole = said.data().filter(|path| hops(path).starts_with(&WAY)).count();
+            let whole = said.data().filter(|path| hops(path).starts_with(&WAY[..8])).count();
             assert!(whole > 0, "no path with all hops: {:#?}", said.paths);
             let woken = said.data().filter(|path| hops(path).contains(&"sock_def_readable")).count();
             assert!(woken > 0, "no path with a wake-up");
@@ -96,11 +86,11 @@ fn both_ends_are_named() {
         ping_pong((Ipv4Addr::LOCALHOST, port).into(), 20, 100);
         let said = trace.stop();
         said.assert_whole();
-        // The first message may be sent before its sender is known where only the end of a send call is seen.
-        let last = said.data().last().unwrap();
-        for end in ["sender", "receiver"] {
-            assert_eq!(last[end]["pid"], std::process::id(), "{last}");
-            assert!(last[end]["comm"].as_str().is_some_and(|comm| !comm.is_empty()), "{last}");
+        for path in said.data() {
+            for end in ["sender", "receiver"] {
+                assert_eq!(path[end]["pid"], std::process::id(), "{path}");
+                assert!(path[end]["comm"].as_str().is_some_and(|comm| !comm.is_empty()), "{path}");
+            }
         }
     }
 }
@@ -161,8 +151,15 @@ fn each_named_probe_point_fires() {
             "loopback_xmit",
             "enqueue_to_backlog",
             "process_backlog",
+            "tcp_sendmsg",
+            "sock_def_readable",
+            "sched_waking",
+            "sched_switch",
+            "tcp_recvmsg",
             "unix_stream_connect",
+            "unix_accept",
             "unix_stream_sendmsg",
+            "unix_stream_recvmsg",
         ] {
             assert!(
                 fired.contains(point),

@@ -1,8 +1,13 @@
 //! What is not asked for is not seen, and what is lost is counted.
 
-use std::net::Ipv4Addr;
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
 
-use crate::support::{Trace, backends, free_port, pathtrace, ping_pong};
+use crate::support::{Sniffer, Trace, backends, free_port, pathtrace, ping_pong};
 
 #[test]
 fn other_ports_never_reach_the_ring_buffer() {
@@ -43,13 +48,55 @@ fn a_buffer_that_is_too_small_says_what_it_lost() {
     }
 }
 
+/// As fast as the machine can, for a second: whatever cannot be followed is accounted for.
+#[test]
+fn at_full_speed_the_accounts_add_up() {
+    for backend in backends() {
+        for (size, buffer) in [(64 << 10, "64M"), (100, "64M"), (100, "64K")] {
+            let port = free_port();
+            let sniffer = Sniffer::start(port);
+            let args = ["--port", &port.to_string(), "--summary", "--buffer-size", buffer];
+            let trace = Trace::start(&backend, &args);
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+            let reader = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut buffer = vec![0; 1 << 20];
+                while stream.read(&mut buffer).unwrap() > 0 {}
+            });
+            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+            client.set_nodelay(true).unwrap();
+            let begun = Instant::now();
+            while begun.elapsed() < Duration::from_secs(1) {
+                client.write_all(&vec![7; size]).unwrap();
+            }
+            drop(client);
+            reader.join().unwrap();
+            let said = trace.stop();
+            let sniffed = sniffer.stop() as u64;
+            let count = |key: &str| said.summary[key].as_u64().unwrap();
+            let of_paths = |key: &str| said.summary["paths"][key].as_u64().unwrap();
+            let (complete, incomplete) = (of_paths("complete"), of_paths("incomplete"));
+            let lost = count("lost") + count("missed");
+            let accounts = format!("{size} bytes a write, {sniffed} packets: {}", said.summary);
+            assert_eq!(count("malformed"), 0, "{accounts}");
+            // A record that is lost may take a path with it, but no more than one.
+            assert!(complete + incomplete <= sniffed, "{accounts}");
+            assert!(complete + incomplete + lost >= sniffed, "{accounts}");
+            if lost == 0 {
+                assert_eq!((complete, incomplete), (sniffed, 0), "{accounts}");
+            }
+        }
+    }
+}
+
 /// Every kprobe program goes through the verifier of kernels that cannot attach it, too.
 #[test]
 fn without_kprobes_the_reason_is_the_kernel_not_the_programs() {
     if backends().is_empty() || std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists() {
         return;
     }
-    let said = pathtrace().args(["--backend", "kprobe"]).output().unwrap();
+    // Bounded, so that one that is not refused ends.
+    let said = pathtrace().args(["--backend", "kprobe", "--duration", "50ms"]).output().unwrap();
     let stderr = String::from_utf8_lossy(&said.stderr);
     assert_eq!(said.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("without kprobes"), "{stderr}");

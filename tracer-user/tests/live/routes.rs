@@ -1,0 +1,102 @@
+//! Where packets go, and who was asked.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use serde_json::Value;
+
+use crate::{
+    namespaces::{CLIENT_DEVICE, Network, SERVER},
+    support::{Trace, free_port, one_backend, ping_pong},
+};
+
+/// The hops that are routing questions.
+fn questions(path: &Value) -> Vec<&Value> {
+    let hops = path["hops"].as_array().unwrap();
+    hops.iter().filter(|hop| hop["hop"].as_str().unwrap().ends_with("_lookup")).collect()
+}
+
+#[test]
+fn connect_asks_for_the_way_to_this_machine() {
+    asks_for_the_way_to(Ipv4Addr::LOCALHOST.into(), "fib_lookup");
+}
+
+#[test]
+fn connect_asks_for_the_way_to_this_machine_over_ipv6() {
+    asks_for_the_way_to(Ipv6Addr::LOCALHOST.into(), "fib6_lookup");
+}
+
+fn asks_for_the_way_to(address: IpAddr, question: &str) {
+    if let Some(backend) = one_backend() {
+        let port = free_port();
+        let at = SocketAddr::new(address, port);
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        ping_pong(at, 10, 10);
+        let said = trace.stop();
+        said.assert_whole();
+        let [syn] = said.with_flags("S", at)[..] else { panic!("one SYN: {:#?}", said.paths) };
+        let asked = questions(syn);
+        assert!(!asked.is_empty() && syn["route"] == "asked", "{syn}");
+        for answer in asked {
+            assert_eq!(answer["hop"], question, "{syn}");
+            assert_eq!(answer["error"], 0, "{syn}");
+            assert_eq!(answer["out"], "lo", "{syn}");
+            // The local table answers, or the main one where routing rules are such that both are one.
+            assert!(matches!(answer["table"].as_u64(), Some(254 | 255)), "{syn}");
+            assert_eq!(answer["route_type"], "local", "{syn}");
+            // The answer of an IPv4 table says which address the kernel would send from.
+            if address.is_ipv4() {
+                assert_eq!(answer["source"], "127.0.0.1", "{syn}");
+            }
+        }
+        for path in said.data() {
+            assert_eq!(path["route"], "cached", "{path}");
+            assert!(questions(path).is_empty(), "{path}");
+        }
+    }
+}
+
+/// Between them the process may do what it likes: that time is not the datagram's.
+#[test]
+fn what_connect_asked_is_not_on_the_way_of_the_first_datagram() {
+    if let Some(backend) = one_backend() {
+        for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let receiver = UdpSocket::bind((address, 0)).unwrap();
+            let to = receiver.local_addr().unwrap();
+            let sender = UdpSocket::bind((address, 0)).unwrap();
+            let trace = Trace::start(&backend, &["--port", &to.port().to_string()]);
+            sender.connect(to).unwrap();
+            for _ in 0..3 {
+                sender.send(&[1; 10]).unwrap();
+                receiver.recv(&mut [0; 10]).unwrap();
+            }
+            let said = trace.stop();
+            said.assert_whole();
+            assert_eq!(said.messages().len(), 3, "{:#?}", said.paths);
+            for path in said.messages() {
+                assert!(questions(path).is_empty() && path["route"] == "cached", "{path}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_route_to_another_machine_names_the_device_and_the_source() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let port = free_port();
+        let trace = Trace::start(&backend, &["--port", &port.to_string()]);
+        drop(network.connect(port));
+        let said = trace.stop();
+        said.assert_whole();
+        let [syn] = said.with_flags("S", (SERVER, port).into())[..] else { panic!("{:#?}", said.paths) };
+        let asked = questions(syn);
+        // The local table, where there is one apart, knows nothing of it; the main table does.
+        let answer = asked.iter().find(|answer| answer["table"] == 254).unwrap_or_else(|| panic!("{syn}"));
+        assert_eq!((&answer["route_type"], &answer["error"]), (&"unicast".into(), &0.into()), "{syn}");
+        assert_eq!(answer["out"], CLIENT_DEVICE, "{syn}");
+        assert_eq!(answer["source"], "192.0.2.1", "{syn}");
+        for answer in asked.iter().filter(|answer| answer["table"] == 255) {
+            assert!(answer["error"].as_i64() < Some(0) && answer["out"].is_null(), "{syn}");
+        }
+    }
+}
