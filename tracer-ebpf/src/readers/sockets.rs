@@ -176,7 +176,7 @@ pub(crate) fn read_up_to(args: &impl Args, meta: Meta, sk: usize) {
 #[inline(always)]
 pub(crate) fn udp_read(args: &impl Args, meta: Meta, sk: usize, skb: usize, len: usize) {
     // `udp_recvmsg` says so where it has only peeked, and the datagram stays in the queue.
-    if (args.arg(len) as i32) < 0 {
+    if (args.arg(len) as u32).cast_signed().is_negative() {
         return;
     }
     datagram(meta, args.arg(sk), args.arg(skb));
