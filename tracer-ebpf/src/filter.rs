@@ -2,7 +2,7 @@
 //!
 //! What a packet says of itself (ports, addresses, protocol, namespace) is looked at in each packet. Who uses a socket,
 //! and which device its packets pass, is only seen at some places: there the flow is marked, and from then on all of it is
-//! wanted (`flow::number`). Filters that were not given are constants for the verifier, which removes their code.
+//! wanted (`flow::wanted`). Filters that were not given are constants for the verifier, which removes their code.
 
 use aya_ebpf::{Global, macros::map, maps::Array};
 use tracer_common::{

@@ -183,8 +183,8 @@ pub(crate) fn udp_read(args: &impl Args, meta: Meta, sk: usize, skb: usize, len:
 }
 
 /// A process has received from a socket. `skb`: for UDP, the datagram that is next in the queue, 0 if it is empty: what was
-/// there before was read. `seq`: bytes; `aux`: 1 if no datagram can have come to the socket that is not wanted: it is connected, or all that
-/// comes to its port is.
+/// there before was read. `seq`: bytes; `aux`: 1 if no datagram can have come to the socket that is not wanted: it is
+/// connected, or all that comes to its port is.
 #[inline(always)]
 pub(crate) fn udp_received(args: &impl Args, meta: Meta, sk: usize, ret: usize, flags: usize) {
     let (sk, ret) = (args.arg(sk), args.arg(ret) as i32);
