@@ -1,6 +1,6 @@
 //! The read-only values that userspace sets before it loads the programs, beside the [fields](crate::fields).
 
-/// Name of the global `[u16; MAX_NUMBERS]`: ports at either end, host byte order, unused places 0. All 0: any port.
+/// Name of the global `[u16; MAX_NUMBERS]`: ports at either end, host byte order, unused places like the first. All 0: any port.
 pub const PORTS: &str = "PORTS";
 
 /// Name of the ring buffer.
@@ -48,15 +48,15 @@ pub const MAX_NAMES: usize = 4;
 /// How many addresses all filters together can be given.
 pub const MAX_ADDRESSES: usize = 12;
 
-/// Names of the globals `[u16; MAX_NUMBERS]`, host byte order, unused places 0: ports at the source, at the destination.
+/// Names of the globals `[u16; MAX_NUMBERS]`, as [`PORTS`]: ports at the source, at the destination.
 pub const SOURCE_PORTS: &str = "SOURCE_PORTS";
 /// See [`SOURCE_PORTS`].
 pub const DESTINATION_PORTS: &str = "DESTINATION_PORTS";
 /// Name of the global `u32`: `PROTOCOL_*` bits, 0 for any.
 pub const PROTOCOLS: &str = "PROTOCOLS";
-/// Name of the global `[u32; MAX_NUMBERS]`: processes, unused places 0.
+/// Name of the global `[u32; MAX_NUMBERS]`: processes, as [`PORTS`].
 pub const PIDS: &str = "PIDS";
-/// Name of the global `[u32; MAX_NUMBERS]`: inode numbers of network namespaces, unused places 0.
+/// Name of the global `[u32; MAX_NUMBERS]`: inode numbers of network namespaces, as [`PORTS`].
 pub const NAMESPACES: &str = "NAMESPACES";
 /// Name of the global `u32`: how many places of [`ADDRESSES`] are used.
 pub const ADDRESS_COUNT: &str = "ADDRESS_COUNT";
@@ -64,11 +64,11 @@ pub const ADDRESS_COUNT: &str = "ADDRESS_COUNT";
 pub const ADDRESSES: &str = "ADDRESSES";
 /// Name of the global `u32`: how many places of [`COMMS`] are used.
 pub const COMM_COUNT: &str = "COMM_COUNT";
-/// Name of the array of names of processes, `[u8; 16]`, padded with NUL.
+/// Name of the array of names of processes, 16 bytes, padded with NUL.
 pub const COMMS: &str = "COMMS";
 /// Name of the global `u32`: how many places of [`INTERFACES`] are used.
 pub const INTERFACE_COUNT: &str = "INTERFACE_COUNT";
-/// Name of the array of names of devices, `[u8; 16]`, padded with NUL.
+/// Name of the array of names of devices, 16 bytes, padded with NUL.
 pub const INTERFACES: &str = "INTERFACES";
 /// Name of the global `u32`: how many places of [`UNIX_PATTERNS`] are used.
 pub const UNIX_PATTERN_COUNT: &str = "UNIX_PATTERN_COUNT";

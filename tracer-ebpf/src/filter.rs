@@ -5,12 +5,9 @@
 //! wanted (`flow::wanted`). Filters that were not given are constants for the verifier, which removes their code.
 
 use aya_ebpf::{Global, macros::map, maps::Array};
-use tracer_common::{
-    event::{COMM_LEN, DEVICE_NAME_LEN},
-    settings::{
-        AddressPattern, MAX_ADDRESSES, MAX_NAMES, MAX_NUMBERS, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
-        PROTOCOL_UNIX, SIDE_DESTINATION, SIDE_SOURCE, UNIX_WORDS, UnixPattern,
-    },
+use tracer_common::settings::{
+    AddressPattern, MAX_ADDRESSES, MAX_NAMES, MAX_NUMBERS, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
+    PROTOCOL_UNIX, UNIX_WORDS, UnixPattern,
 };
 
 use crate::{
@@ -18,6 +15,7 @@ use crate::{
     kread::{self, Address, offset},
     packet::{TCP, UDP},
     record,
+    words::{Name, is_zero},
 };
 
 #[unsafe(no_mangle)]
@@ -44,9 +42,9 @@ static UNIX_PATTERN_COUNT: Global<u32> = Global::new(0);
 #[map]
 static ADDRESSES: Array<AddressPattern> = Array::with_max_entries(MAX_ADDRESSES as u32, 0);
 #[map]
-static COMMS: Array<[u8; COMM_LEN]> = Array::with_max_entries(MAX_NAMES as u32, 0);
+static COMMS: Array<Name> = Array::with_max_entries(MAX_NAMES as u32, 0);
 #[map]
-static INTERFACES: Array<[u8; DEVICE_NAME_LEN]> = Array::with_max_entries(MAX_NAMES as u32, 0);
+static INTERFACES: Array<Name> = Array::with_max_entries(MAX_NAMES as u32, 0);
 #[map]
 static UNIX_PATTERNS: Array<UnixPattern> = Array::with_max_entries(MAX_NAMES as u32, 0);
 
@@ -84,8 +82,8 @@ pub(crate) fn packet(key: &FlowKey) -> bool {
 #[inline(always)]
 pub(crate) fn packet_anywhere(key: &FlowKey) -> bool {
     ports(key.sport, key.dport)
-        && any_of(&SOURCE_PORTS, key.sport)
-        && any_of(&DESTINATION_PORTS, key.dport)
+        && wants(&SOURCE_PORTS, key.sport)
+        && wants(&DESTINATION_PORTS, key.dport)
         && protocol(key.protocol)
         && (ADDRESS_COUNT.load() == 0 || addresses(key))
 }
@@ -94,45 +92,47 @@ pub(crate) fn packet_anywhere(key: &FlowKey) -> bool {
 #[inline(always)]
 pub(crate) fn datagram(key: &FlowKey) -> bool {
     ports(key.sport, key.dport)
-        && (key.sport == 0 || any_of(&SOURCE_PORTS, key.sport))
-        && any_of(&DESTINATION_PORTS, key.dport)
+        && (key.sport == 0 || wants(&SOURCE_PORTS, key.sport))
+        && wants(&DESTINATION_PORTS, key.dport)
         && protocol(key.protocol)
+}
+
+/// Whether a filter of numbers wants this one: none was given, or it is among them.
+#[inline(always)]
+fn wants<T: Copy + Into<u64>>(wanted: &Global<[T; MAX_NUMBERS]>, number: T) -> bool {
+    wants_either(wanted, number, number)
+}
+
+#[inline(always)]
+fn wants_either<T: Copy + Into<u64>>(wanted: &Global<[T; MAX_NUMBERS]>, one: T, other: T) -> bool {
+    let wanted = wanted.load().map(Into::into);
+    if wanted[0] == 0 {
+        return true;
+    }
+    let (one, other) = (one.into(), other.into());
+    let mut matches = 0;
+    for number in wanted {
+        matches |= is_zero(number ^ one) | is_zero(number ^ other);
+    }
+    matches != 0
 }
 
 #[inline(always)]
 fn ports(source: u16, destination: u16) -> bool {
-    let wanted = PORTS.load();
-    if wanted[0] == 0 {
-        return true;
-    }
-    let mut matches = false;
-    for port in wanted {
-        matches |= port != 0 && (port == source || port == destination);
-    }
-    matches
-}
-
-#[inline(always)]
-fn any_of(wanted: &Global<[u16; MAX_NUMBERS]>, port: u16) -> bool {
-    let wanted = wanted.load();
-    if wanted[0] == 0 {
-        return true;
-    }
-    let mut matches = false;
-    for one in wanted {
-        matches |= one != 0 && one == port;
-    }
-    matches
+    wants_either(&PORTS, source, destination)
 }
 
 #[inline(always)]
 fn protocol(number: u8) -> bool {
+    if PROTOCOLS.load() == 0 {
+        return true;
+    }
     let bit = match number {
         TCP => PROTOCOL_TCP,
         UDP => PROTOCOL_UDP,
         _ => PROTOCOL_ICMP,
     };
-    PROTOCOLS.load() == 0 || PROTOCOLS.load() & bit != 0
+    PROTOCOLS.load() & bit != 0
 }
 
 /// Whether all IP traffic is wanted: a constant for the verifier.
@@ -153,7 +153,7 @@ pub(crate) fn wants_all_to(port: u16) -> bool {
         && ADDRESS_COUNT.load() == 0
         && !needs_more_than_headers()
         && ports(0, port)
-        && any_of(&DESTINATION_PORTS, port)
+        && wants(&DESTINATION_PORTS, port)
 }
 
 /// Whether a packet's own headers do not say that it is wanted.
@@ -170,12 +170,7 @@ pub(crate) fn has_namespaces() -> bool {
 
 #[inline(always)]
 fn namespace(net: Address) -> bool {
-    let inode = kread::u32_field(net, &offset::NET_INUM);
-    let mut matches = false;
-    for one in NAMESPACES.load() {
-        matches |= one != 0 && one == inode;
-    }
-    matches
+    wants(&NAMESPACES, kread::u32_field(net, &offset::NET_INUM))
 }
 
 /// `--host`, `--saddr` and `--daddr`: values of one kind are joined with OR, the kinds with AND.
@@ -189,27 +184,25 @@ fn addresses(key: &FlowKey) -> bool {
     let (source, destination) = (words(&key.saddr), words(&key.daddr));
     let count = ADDRESS_COUNT.load();
     // A bit for each side: asked for, and matched.
-    let (mut asked, mut matched) = (0u32, 0u32);
+    let (mut asked, mut matched) = (0, 0);
     for index in 0..MAX_ADDRESSES as u32 {
         if index >= count {
             break;
         }
         let Some(pattern) = ADDRESSES.get(index) else { break };
-        let side = 1 << (pattern.side & 3);
-        asked |= side;
         let fits = |address: [u64; 2]| {
-            (address[0] & pattern.mask[0]) == pattern.address[0]
-                && (address[1] & pattern.mask[1]) == pattern.address[1]
+            is_zero(
+                ((address[0] & pattern.mask[0]) ^ pattern.address[0])
+                    | ((address[1] & pattern.mask[1]) ^ pattern.address[1])
+                    | u64::from(pattern.family ^ u32::from(key.family)),
+            )
         };
-        let fits = pattern.family == u32::from(key.family)
-            && match pattern.side {
-                SIDE_SOURCE => fits(source),
-                SIDE_DESTINATION => fits(destination),
-                _ => fits(source) || fits(destination),
-            };
-        if fits {
-            matched |= side;
-        }
+        let side = u64::from(pattern.side & 3);
+        // Bit 0 of `SIDE_*` is set where the destination does not count, bit 1 where the source does not.
+        let at_source = fits(source) & !(side >> 1);
+        let at_destination = fits(destination) & !side;
+        asked |= 1 << side;
+        matched |= ((at_source | at_destination) & 1) << side;
     }
     asked == matched
 }
@@ -234,25 +227,8 @@ pub(crate) fn process() -> u32 {
 
 #[inline(never)]
 fn current_process() -> u32 {
-    let tgid = record::tgid();
-    let pids = PIDS.load();
-    let mut matches = pids[0] == 0;
-    for pid in pids {
-        matches |= pid != 0 && pid == tgid;
-    }
-    let count = COMM_COUNT.load();
-    if count != 0 {
-        let comm = record::comm();
-        let mut named = false;
-        for index in 0..MAX_NAMES as u32 {
-            if index < count
-                && let Some(wanted) = COMMS.get(index)
-            {
-                named |= *wanted == comm;
-            }
-        }
-        matches &= named;
-    }
+    let matches = wants(&PIDS, record::tgid())
+        && (COMM_COUNT.load() == 0 || is_among(&COMMS, COMM_COUNT.load(), record::comm()));
     if matches { BY_PROCESS } else { 0 }
 }
 
@@ -264,17 +240,22 @@ pub(crate) fn device(dev: Address) -> u32 {
 
 #[inline(never)]
 fn is_wanted_device(dev: Address) -> u32 {
-    let count = INTERFACE_COUNT.load();
-    let name: [u8; DEVICE_NAME_LEN] = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
+    let name = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
+    if is_among(&INTERFACES, INTERFACE_COUNT.load(), name) { ON_DEVICE } else { 0 }
+}
+
+/// Whether the name is one of the first `count` names of the table.
+#[inline(always)]
+fn is_among(names: &Array<Name>, count: u32, name: Name) -> bool {
+    let mut matches = 0;
     for index in 0..MAX_NAMES as u32 {
-        if index < count
-            && let Some(wanted) = INTERFACES.get(index)
-            && *wanted == name
-        {
-            return ON_DEVICE;
+        if index >= count {
+            break;
         }
+        let Some(wanted) = names.get(index) else { break };
+        matches |= is_zero((wanted[0] ^ name[0]) | (wanted[1] ^ name[1]));
     }
-    0
+    matches != 0
 }
 
 /// [`BY_NAME`] if the name, `len` bytes of it, is a wanted one.

@@ -5,13 +5,14 @@ use aya_ebpf::{
     maps::{LruHashMap, PerCpuArray},
 };
 use aya_log_ebpf::debug;
-use tracer_common::event::{DEVICE_NAME_LEN, DeviceRecord, FlowRecord, KIND_DEVICE, KIND_FLOW, NO_FLOW};
+use tracer_common::event::{DeviceRecord, FlowRecord, KIND_DEVICE, KIND_FLOW, NO_FLOW};
 
 use crate::{
     counter::add_one,
     filter,
     kread::{self, Address, Plain, offset},
     record,
+    words::{Name, bytes_of},
 };
 
 /// `AF_UNIX`.
@@ -67,7 +68,7 @@ static FLOW_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Devices that were announced, by namespace and index; the value is the name they had.
 #[map]
-static DEVICES: LruHashMap<[u64; 2], [u8; DEVICE_NAME_LEN]> = LruHashMap::with_max_entries(1024, 0);
+static DEVICES: LruHashMap<[u64; 2], Name> = LruHashMap::with_max_entries(1024, 0);
 
 /// The number of the flow, of which `seen` was seen now; [`NO_FLOW`] if it is new and cannot be announced, which the next
 /// hop tries again. `None` if the filter does not want it.
@@ -203,7 +204,7 @@ fn next_number() -> Option<u64> {
 /// Announces the name of a device, if it is not known under this name yet. A function of its own for the stack's sake.
 #[inline(never)]
 pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
-    let name: [u8; DEVICE_NAME_LEN] = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
+    let name: Name = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
     let key = [net, u64::from(ifindex)];
     // SAFETY: a torn name only makes the comparison fail, and the name is sent once more.
     if let Some(known) = unsafe { DEVICES.get(key) }
@@ -218,7 +219,7 @@ pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
         ifindex,
         netns: kread::u32_field(net, &offset::NET_INUM),
         pad2: 0,
-        name,
+        name: bytes_of(name),
     };
     if record::submit(KIND_DEVICE, record) {
         let _ = DEVICES.insert(key, name, 0);

@@ -25,6 +25,7 @@ mod kread;
 mod packet;
 mod readers;
 mod record;
+mod words;
 
 use core::ffi::c_void;
 

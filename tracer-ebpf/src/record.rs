@@ -9,7 +9,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
 use tracer_common::{
-    event::{COMM_LEN, HopRecord, KIND_HOP, KIND_TASK, KINDS, TaskRecord},
+    event::{HopRecord, KIND_HOP, KIND_TASK, KINDS, TaskRecord},
     probes::{Backend, Context, Point},
 };
 
@@ -17,6 +17,7 @@ use crate::{
     counter::add_one,
     filter,
     kread::{self, Address, offset},
+    words::{Name, bytes_of, until_nul},
 };
 
 /// A wake-up of the reader costs more than a hundred events, so none is sent: the reader looks on a timer.
@@ -34,7 +35,7 @@ static ENABLED: Array<u64> = Array::with_max_entries(Backend::ALL.len() as u32, 
 
 /// The name under which a process was last announced.
 #[map]
-static TASKS: LruHashMap<u32, [u8; COMM_LEN]> = LruHashMap::with_max_entries(16384, 0);
+static TASKS: LruHashMap<u32, Name> = LruHashMap::with_max_entries(16384, 0);
 
 /// What every hop record says of where and when its probe fired.
 #[derive(Clone, Copy)]
@@ -156,7 +157,7 @@ fn task(tgid: u32) {
     {
         return;
     }
-    if submit(KIND_TASK, TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid, comm }) {
+    if submit(KIND_TASK, TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid, comm: bytes_of(comm) }) {
         // If the map is busy the name is sent again next time: no harm.
         let _ = TASKS.insert(tgid, comm, 0);
     }
@@ -164,9 +165,9 @@ fn task(tgid: u32) {
 
 /// The name of the process on the CPU.
 #[inline(always)]
-pub(crate) fn comm() -> [u8; COMM_LEN] {
+pub(crate) fn comm() -> Name {
     let leader = kread::u64_field(current_task(), &offset::TASK_GROUP_LEADER);
-    kread::read(leader, u64::from(offset::TASK_COMM.load()))
+    until_nul(kread::read(leader, u64::from(offset::TASK_COMM.load())))
 }
 
 /// The `task_struct` of the thread on the CPU.

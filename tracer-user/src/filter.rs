@@ -328,7 +328,7 @@ impl Filter {
         })
     }
 
-    /// Ports at either end, as the kernel side has them: unused places are 0.
+    /// Ports at either end, as the kernel side has them: unused places are like the first, all are 0 if any port will do.
     pub fn ports(&self) -> [u16; MAX_NUMBERS] {
         places(&self.0.ports)
     }
@@ -390,7 +390,7 @@ impl Filter {
 }
 
 fn places<T: Copy + Default>(values: &[T]) -> [T; MAX_NUMBERS] {
-    let mut all = [T::default(); MAX_NUMBERS];
+    let mut all = [values.first().copied().unwrap_or_default(); MAX_NUMBERS];
     for (place, value) in all.iter_mut().zip(values) {
         *place = *value;
     }

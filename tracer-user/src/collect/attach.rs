@@ -3,7 +3,7 @@
 //! What a kernel says it supports is no proof (a kernel without kprobes says it has the program type), so each attempt
 //! is a real load and a real attach.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use aya::{
     Btf as LoaderBtf, Ebpf, Endianness,
@@ -83,9 +83,11 @@ fn attach_point(
     let is_function = point.functions().is_ok();
     let backends = if is_function { backends } else { &[Backend::Tracepoint] };
     for backend in backends.iter().copied() {
+        let start = Instant::now();
         match try_backend(ebpf, point, backend, kernel, programs) {
             Ok(function) => {
-                log::info!("{}: {} {function}", point.hop, backend.name());
+                // Most of it is the kernel's verifier.
+                log::info!("{}: {} {function}, in {:.1?}", point.hop, backend.name(), start.elapsed());
                 return State::Attached(Attached { backend, function });
             }
             Err(reason) => {

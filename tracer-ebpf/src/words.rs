@@ -1,0 +1,55 @@
+//! Comparisons and names as arithmetic on words, without branches.
+//!
+//! The verifier of older kernels follows both sides of each branch to the program's end: a chain of comparisons written
+//! with branches took that of 5.10 over a minute.
+
+/// The name of a process or of a device, padded with NUL: words, which are compared at once.
+pub(crate) type Name = [u64; 2];
+
+/// The bytes of a name.
+#[inline(always)]
+pub(crate) fn bytes_of(name: Name) -> [u8; size_of::<Name>()] {
+    // SAFETY: integers, and as many bytes.
+    unsafe { core::mem::transmute(name) }
+}
+
+/// A name with what comes after its first NUL zeroed: `__set_task_comm()` leaves the end of a longer former name there
+/// before 5.17.
+#[inline(always)]
+pub(crate) fn until_nul([first, second]: Name) -> Name {
+    let end = first_nul(first);
+    [first & up_to(end), second & up_to(first_nul(second)) & is_zero(end).wrapping_neg()]
+}
+
+/// The highest bit of each zero byte, of which the lowest one is right.
+#[inline(always)]
+fn first_nul(word: u64) -> u64 {
+    word.wrapping_sub(u64::from_ne_bytes([0x01; 8])) & !word & u64::from_ne_bytes([0x80; 8])
+}
+
+/// All bits up to the lowest that is set; all if none is.
+#[inline(always)]
+fn up_to(bit: u64) -> u64 {
+    bit ^ bit.wrapping_sub(1)
+}
+
+/// 1 for 0, and 0 for all else. LLVM would make a branch of anything but assembly.
+#[inline(always)]
+pub(crate) fn is_zero(value: u64) -> u64 {
+    #[cfg(not(target_arch = "bpf"))]
+    let negative = value.wrapping_neg();
+    #[cfg(target_arch = "bpf")]
+    let negative = {
+        let mut negative = value;
+        // SAFETY: arithmetic on one register.
+        unsafe {
+            core::arch::asm!(
+                "{negative} = -{negative}",
+                negative = inout(reg) negative,
+                options(pure, nomem, nostack)
+            );
+        }
+        negative
+    };
+    ((value | negative) >> 63) ^ 1
+}
