@@ -135,15 +135,19 @@ fn protocol(number: u8) -> bool {
     PROTOCOLS.load() & bit != 0
 }
 
+/// Whether only some ports or addresses are wanted.
+#[inline(always)]
+fn asks_for_ends() -> bool {
+    PORTS.load()[0] != 0
+        || SOURCE_PORTS.load()[0] != 0
+        || DESTINATION_PORTS.load()[0] != 0
+        || ADDRESS_COUNT.load() != 0
+}
+
 /// Whether all IP traffic is wanted: a constant for the verifier.
 #[inline(always)]
 pub(crate) fn is_open() -> bool {
-    PORTS.load()[0] == 0
-        && SOURCE_PORTS.load()[0] == 0
-        && DESTINATION_PORTS.load()[0] == 0
-        && PROTOCOLS.load() == 0
-        && ADDRESS_COUNT.load() == 0
-        && !needs_more_than_headers()
+    !asks_for_ends() && PROTOCOLS.load() == 0 && !needs_more_than_headers()
 }
 
 /// Whether each datagram that comes to this port is wanted, whoever sends it.
@@ -210,12 +214,9 @@ fn addresses(key: &FlowKey) -> bool {
 /// Whether UNIX sockets can be wanted at all: no filter asks for what only IP has.
 #[inline(always)]
 pub(crate) fn allows_unix() -> bool {
-    PORTS.load()[0] == 0
-        && SOURCE_PORTS.load()[0] == 0
-        && DESTINATION_PORTS.load()[0] == 0
-        && ADDRESS_COUNT.load() == 0
+    !asks_for_ends()
         && INTERFACE_COUNT.load() == 0
-        && NAMESPACES.load()[0] == 0
+        && !has_namespaces()
         && (PROTOCOLS.load() == 0 || PROTOCOLS.load() & PROTOCOL_UNIX != 0)
 }
 

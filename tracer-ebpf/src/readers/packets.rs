@@ -195,27 +195,21 @@ fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkH
     if sk != 0 && packet.key.protocol == UDP {
         seen |= filter::process();
     }
+    if ifindex != LOOPBACK && matches!(header, NetworkHeader::Data) {
+        seen |= flow::arrives(skb);
+    }
+    let Some(flow) = flow::wanted(&packet.key, seen | meta.marks()) else { return false };
     if ifindex != LOOPBACK {
-        if matches!(header, NetworkHeader::Data) {
-            seen |= flow::arrives(skb);
-        }
-        if !filter::packet(&packet.key) {
-            return false;
-        }
         flow::device(dev, packet.key.net, ifindex);
     }
-    if sk != 0
-        && packet.key.protocol == UDP
-        && !filter::is_open()
-        && flow::wanted(&packet.key, seen).is_some()
-    {
+    if sk != 0 && packet.key.protocol == UDP && !filter::is_open() {
         sockets::release_call(&meta, sk);
     }
-    let is_wanted = write(meta, skb, sk, marks, packet, seen, ifindex);
-    if is_wanted && filter::needs_more_than_headers() {
+    if filter::needs_more_than_headers() {
         let _ = WANTED.insert(skb, 1, 0);
     }
-    is_wanted
+    record(meta, skb, sk, marks, packet, flow, ifindex);
+    true
 }
 
 #[inline(always)]
@@ -254,11 +248,14 @@ pub(super) fn write(
     seen: u32,
     aux: u32,
 ) -> bool {
-    let Packet { key, tcp_flags, seq, ack, len } = packet;
-    let Some(flow) = flow::wanted(key, seen | meta.marks()) else { return false };
-    record::hop(
-        meta,
-        Hop { skb, sk, flow, marks, tcp_flags: *tcp_flags as u8, seq: *seq, ack: *ack, len: *len, aux },
-    );
+    let Some(flow) = flow::wanted(&packet.key, seen | meta.marks()) else { return false };
+    record(meta, skb, sk, marks, packet, flow, aux);
     true
+}
+
+#[inline(always)]
+fn record(meta: Meta, skb: Address, sk: Address, marks: u16, packet: &Packet, flow: u64, aux: u32) {
+    let Packet { tcp_flags, seq, ack, len, .. } = packet;
+    let tcp_flags = *tcp_flags as u8;
+    record::hop(meta, Hop { skb, sk, flow, marks, tcp_flags, seq: *seq, ack: *ack, len: *len, aux });
 }

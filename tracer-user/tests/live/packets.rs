@@ -169,7 +169,7 @@ fn each_named_probe_point_fires() {
         }
         let name = name.to_str().unwrap();
         let ours: Vec<_> = said.paths.iter().filter(|path| path["flow"]["path"] == name).collect();
-        assert_eq!(ours.len(), 21, "one connect and 20 messages: {ours:#?}");
+        assert_eq!(ours.len(), 41, "one connect, and 20 messages each way: {ours:#?}");
         assert!(ours.iter().all(|path| path["complete"] == true), "{ours:#?}");
     }
 }

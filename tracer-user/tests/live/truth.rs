@@ -76,13 +76,17 @@ fn at_full_speed_the_accounts_add_up() {
             let count = |key: &str| said.summary[key].as_u64().unwrap();
             let of_paths = |key: &str| said.summary["paths"][key].as_u64().unwrap();
             let (complete, incomplete) = (of_paths("complete"), of_paths("incomplete"));
-            let lost = count("lost") + count("missed");
+            // Before 5.12 the kernel does not count what its programs miss, and so nothing says that all was seen.
+            let missed = said.summary["missed"].as_u64();
+            let lost = count("lost") + missed.unwrap_or(0);
             let accounts = format!("{size} bytes a write, {sniffed} packets: {}", said.summary);
             assert_eq!(count("malformed"), 0, "{accounts}");
             // A record that is lost may take a path with it, but no more than one.
             assert!(complete + incomplete <= sniffed, "{accounts}");
-            assert!(complete + incomplete + lost >= sniffed, "{accounts}");
-            if lost == 0 {
+            if missed.is_some() {
+                assert!(complete + incomplete + lost >= sniffed, "{accounts}");
+            }
+            if lost == 0 && missed.is_some() {
                 assert_eq!((complete, incomplete), (sniffed, 0), "{accounts}");
             }
         }

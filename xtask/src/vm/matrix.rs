@@ -24,10 +24,8 @@ use crate::{process::step, workspace::Workspace};
 const TEST_PATIENCE: Patience =
     Patience { total: Duration::from_secs(30 * 60), silence: Duration::from_secs(3 * 60) };
 
-/// Emulated processors share one thread, so tests would only wait for each other. These are the tests that emulated
-/// machines, which stand still for long, are known to get through; the others are run on the running kernel only.
-const TEST_COMMAND: &str = "exec /live --test-threads=1 --color=never \
-    bounds:: devices:: doctor:: drops:: ends::over_u ends::over_a_unix leftovers::\n";
+/// Emulated processors share one thread, so tests would only wait for each other.
+const TEST_COMMAND: &str = "exec /live --test-threads=1 --color=never\n";
 
 /// How many lines of the console explain a failure.
 const TAIL: usize = 40;
