@@ -113,6 +113,7 @@ fn incomplete() -> impl Strategy<Value = Incomplete> {
         I::Superseded,
         I::Changed,
         I::TooMany,
+        I::CallNotKept,
         I::FlowUnknown,
         I::HopNotSeen,
         I::ReadNotSeen,

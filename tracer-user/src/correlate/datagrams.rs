@@ -195,9 +195,7 @@ impl Datagrams {
         let queue = self.queues.entry(record.sk).or_default();
         self.waiting -= queue.len();
         queue.coming.retain(|(other, _)| *other != key);
-        if queue.queued.iter().rev().all(|queued| queued.key != key) {
-            queue.queued.push_back(Queued { key, at_ns: record.time_ns, is_suspect: false });
-        }
+        queue.queued.push_back(Queued { key, at_ns: record.time_ns, is_suspect: false });
         self.waiting += queue.len();
     }
 

@@ -39,6 +39,8 @@ pub(super) struct FlowState {
     pub(super) read_up_to: Option<u32>,
     /// The send calls whose data may still be sent, by the sequence number of their first byte.
     pub(super) sends: VecDeque<SendCall>,
+    /// Where the calls that are remembered begin, if what was sent before them may not have left the socket.
+    pub(super) forgotten_before: Option<u32>,
     /// The sequence number behind the last data that was sent.
     pub(super) sent_up_to: Option<u32>,
     /// A RST ended the conversation.
@@ -95,6 +97,7 @@ impl Flows {
                 at_device: VecDeque::new(),
                 read_up_to: None,
                 sends: VecDeque::new(),
+                forgotten_before: None,
                 sent_up_to: None,
                 reset: false,
                 syn: None,
@@ -148,7 +151,7 @@ impl Flows {
     pub(super) fn forget_conversation(&mut self, key: FlowKey) -> VecDeque<PacketKey> {
         let Some(state) = self.states.get_mut(key) else { return VecDeque::new() };
         (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
-        state.sent_up_to = None;
+        (state.sent_up_to, state.forgotten_before) = (None, None);
         state.sends.clear();
         std::mem::take(&mut state.waiting)
     }

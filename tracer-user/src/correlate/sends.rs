@@ -6,10 +6,10 @@ use tracer_common::{
 };
 
 use super::{Correlator, delivery::is_after, flows::FlowKey, in_flight::Packet, process};
-use crate::model::Hop;
+use crate::model::{Hop, Incomplete};
 
-/// Calls that are remembered of a flow: more than that are never waiting to be sent in calls of their own.
-const CALLS: usize = 64;
+/// Calls that are remembered of a flow. Where the receiver is slow, many small ones wait in the send buffer.
+const CALLS: usize = 1024;
 
 /// A send call on a TCP socket.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +55,7 @@ impl Correlator {
         }
         if state.sends.len() >= CALLS {
             state.sends.pop_front();
+            state.forgotten_before = state.sends.front().map(|oldest| oldest.seq);
         }
         state.sends.push_back(call);
     }
@@ -73,7 +74,17 @@ impl Correlator {
         {
             state.sends.pop_front();
         }
-        let Some(call) = state.sends.iter().rev().find(|call| !is_after(call.seq, tcp.seq)) else { return };
+        let is_forgotten = state.forgotten_before.is_some_and(|before| is_after(before, tcp.seq));
+        if !is_forgotten {
+            state.forgotten_before = None;
+        }
+        let call = state.sends.iter().rev().find(|call| !is_after(call.seq, tcp.seq));
+        let Some(call) = call else {
+            if is_forgotten {
+                packet.doubt.get_or_insert(Incomplete::CallNotKept);
+            }
+            return;
+        };
         if call.has(tcp.seq) && call.hop.time_ns <= sent_ns && !call.contested {
             packet.sender = call.tgid;
             packet.add(call.hop);

@@ -354,3 +354,17 @@ fn calls_and_queues_are_bounded() {
     kernel.finish();
     assert_eq!(kernel.correlator.datagrams.sizes(), [0; 3]);
 }
+
+#[test]
+fn a_read_tells_of_hops_that_were_missed() {
+    // Kprobes do not run in a softirq that interrupts one.
+    let mut kernel = with_flow(Kernel::new(by_kprobes()));
+    let skb = datagram(0xa0, FLOW, 32);
+    call(&mut kernel, TID, SENDER, 32);
+    kernel.hop(HopRecord { sk: SENDER, tid: TID, ..seen(Point::DevQueueXmit, 0, 0, skb) });
+    kernel.at(Point::DevHardStartXmit, 0, skb);
+    let read = read(&mut kernel, skb);
+    let path = kernel.path();
+    assert_eq!(path.incomplete, Some(Incomplete::HopNotSeen));
+    assert_eq!(time_at(&path, Point::UdpRecvmsg), Some(read));
+}

@@ -9,7 +9,7 @@ use super::kernel::{
     ACK, BACK, FIN, Kernel, PSH, SYN, THERE, TID, by_kprobes, control, data, empty, hops, reasons, seqs,
     way_and,
 };
-use crate::model::Path;
+use crate::model::{Incomplete, Path};
 
 const OTHER: u32 = 700;
 
@@ -207,4 +207,17 @@ fn syn_and_fin_are_sent_again_like_data() {
         let path = kernel.path();
         assert_eq!(path.retransmitted, is_again, "{skb:?} {:?}", hops(&path));
     }
+}
+
+#[test]
+fn data_whose_call_is_not_remembered_says_so() {
+    let mut kernel = Kernel::new(by_kprobes());
+    // The receiver is slow: many calls wait in the send buffer.
+    let first = call(&mut kernel, TID, 1000, 10);
+    for at in 1..=1024 {
+        call(&mut kernel, TID, 1000 + 10 * at, 10);
+    }
+    let paths = transfer(&mut kernel, &[(1000, 10), (1010, 10)]);
+    assert_eq!(reasons(&paths), [Some(Incomplete::CallNotKept), None]);
+    assert_eq!(calls(&paths), [0, first + 1000]);
 }
