@@ -40,6 +40,8 @@ macro_rules! kernel_fields {
             SOCK_WMEM_ALLOC = "sock"."sk_wmem_alloc.refs.counter";
             SOCK_RECEIVE_QUEUE = "sock"."sk_receive_queue";
             SOCK_SOCKET = "sock"."sk_socket";
+            SOCK_WAIT_QUEUE = "sock"."sk_wq";
+            SOCKET_WQ_WAITING = "socket_wq"."wait.head";
             SOCK_DST_CACHE = "sock"."sk_dst_cache";
             DST_DEV = "dst_entry"."dev";
             TCP_SOCK_RCV_NXT = "tcp_sock"."rcv_nxt";
