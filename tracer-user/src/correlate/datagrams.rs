@@ -245,7 +245,10 @@ impl Datagrams {
         let Some(queue) = queue else { return };
         let before = queue.len();
         queue.coming.retain(|(other, _)| *other != key);
-        if let Some(at) = queue.queued.iter().rposition(|queued| queued.key == key) {
+        // What is given up is the oldest, what is dropped the newest.
+        if queue.queued.front().is_some_and(|queued| queued.key == key) {
+            queue.queued.pop_front();
+        } else if let Some(at) = queue.queued.iter().rposition(|queued| queued.key == key) {
             queue.queued.remove(at);
         }
         self.waiting -= before - queue.len();
