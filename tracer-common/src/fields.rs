@@ -39,6 +39,8 @@ macro_rules! kernel_fields {
             SOCK_TYPE = "sock"."sk_type";
             SOCK_WMEM_ALLOC = "sock"."sk_wmem_alloc.refs.counter";
             SOCK_RECEIVE_QUEUE = "sock"."sk_receive_queue";
+            SK_BUFF_END = "sk_buff"."end";
+            SHARED_INFO_GSO_SIZE = "skb_shared_info"."gso_size";
             SOCK_SOCKET = "sock"."sk_socket";
             SOCK_WAIT_QUEUE = "sock"."sk_wq";
             SOCKET_WQ_WAITING = "socket_wq"."wait.head";

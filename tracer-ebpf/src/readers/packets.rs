@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray},
 };
 use tracer_common::{
-    event::{AUX_UNKNOWN, MARK_ENTERS, MARK_FORWARDED},
+    event::{AUX_UNKNOWN, MARK_ENTERS, MARK_FORWARDED, MARK_SEVERAL},
     probes::Point,
 };
 
@@ -202,8 +202,17 @@ fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkH
     if ifindex != LOOPBACK {
         flow::device(dev, packet.key.net, ifindex);
     }
-    if sk != 0 && packet.key.protocol == UDP && !filter::is_open() {
-        sockets::release_call(&meta, sk);
+    let mut marks = marks;
+    if sk != 0 && packet.key.protocol == UDP {
+        if !filter::is_open() {
+            sockets::release_call(&meta, sk);
+        }
+        // `skb_shinfo()`
+        let shared = kread::u64_field(skb, &offset::SK_BUFF_HEAD)
+            .wrapping_add(u64::from(kread::u32_field(skb, &offset::SK_BUFF_END)));
+        if kread::u16_field(shared, &offset::SHARED_INFO_GSO_SIZE) != 0 {
+            marks |= MARK_SEVERAL;
+        }
     }
     if filter::needs_more_than_headers() {
         let _ = WANTED.insert(skb, 1, 0);

@@ -114,6 +114,7 @@ fn incomplete() -> impl Strategy<Value = Incomplete> {
         I::Changed,
         I::TooMany,
         I::CallNotKept,
+        I::CutByReceiver,
         I::FlowUnknown,
         I::HopNotSeen,
         I::ReadNotSeen,

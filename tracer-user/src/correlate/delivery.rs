@@ -131,6 +131,10 @@ impl Correlator {
         if !is_udp || !self.coverage.sees(Point::UdpRecvmsg) {
             return self.end(key, None);
         }
+        if packet.holds_several {
+            // `udp_queue_rcv_skb()` cuts it into datagrams in memory of their own.
+            return self.end(key, Some(Incomplete::CutByReceiver));
+        }
         let is_new = !packet.awaits_reader;
         // Where a read does not name its datagram, only one that is known to be in a queue can be waited for.
         let mut is_awaited =

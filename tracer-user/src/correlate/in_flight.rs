@@ -77,6 +77,8 @@ pub(super) struct Packet {
     pub(super) routes: Vec<Route>,
     /// What the device layer has cut from it: how far, and how many bytes.
     pub(super) cut: Cut,
+    /// It holds several datagrams, which its receiver gets one by one.
+    pub(super) holds_several: bool,
     /// Received; its data waits to be read.
     pub(super) awaits_reader: bool,
     pub(super) dropped: Option<Drop>,

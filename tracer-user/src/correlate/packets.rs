@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use tracer_common::{
-    event::{AUX_UNKNOWN, HopRecord, MARK_ENTERS, MARK_FORWARDED},
+    event::{AUX_UNKNOWN, HopRecord, MARK_ENTERS, MARK_FORWARDED, MARK_SEVERAL},
     probes::{Backend, Point},
 };
 
@@ -125,6 +125,7 @@ impl Correlator {
         let Some(packet) = self.in_flight.get_mut(key) else { return };
         packet.add(hop);
         packet.stage = hop.point;
+        packet.holds_several |= record.marks & MARK_SEVERAL != 0;
         if let Some(ifindex) = hop.ifindex()
             && !packet.on_devices.contains(&(hop.netns, ifindex))
         {
@@ -265,6 +266,7 @@ impl Correlator {
             hops: Hops::new(),
             routes: Vec::new(),
             cut: Cut::default(),
+            holds_several: false,
             awaits_reader: false,
             dropped: None,
             doubt,

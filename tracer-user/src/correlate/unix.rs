@@ -118,6 +118,7 @@ impl Correlator {
             hops,
             routes: Vec::new(),
             cut: Cut::default(),
+            holds_several: false,
             awaits_reader: false,
             dropped: None,
             doubt: None,

@@ -207,6 +207,8 @@ pub enum Incomplete {
     TooMany,
     /// So many send calls waited on its socket that its own is not remembered.
     CallNotKept,
+    /// It held several datagrams, and the receiving end has cut it into them: they are not followed to their readers.
+    CutByReceiver,
     /// Which flow it belongs to was lost, so its delivery cannot be told.
     FlowUnknown,
     /// A hop that every packet passes between two of its hops was not seen.
@@ -233,6 +235,7 @@ impl Incomplete {
             Self::Changed => "its headers changed on the way",
             Self::TooMany => "too many packets on their way",
             Self::CallNotKept => "too many send calls waited on its socket",
+            Self::CutByReceiver => "cut into several datagrams by its receiver",
             Self::FlowUnknown => "the record of its flow was lost",
             Self::HopNotSeen => "a hop between was not seen",
             Self::ReadNotSeen => "read, but not in a way that is seen",
