@@ -75,6 +75,8 @@ pub(super) struct Packet {
     pub(super) hops: Hops,
     /// What routing tables answered for it, in the order of times.
     pub(super) routes: Vec<Route>,
+    /// A datagram for the peer of its socket, which keeps a route for it.
+    pub(super) to_peer: bool,
     /// What the device layer has cut from it: how far, and how many bytes.
     pub(super) cut: Cut,
     /// Received; its data waits to be read.

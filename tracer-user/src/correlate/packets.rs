@@ -264,6 +264,7 @@ impl Correlator {
             stage: hop.point,
             hops: Hops::new(),
             routes: Vec::new(),
+            to_peer: false,
             cut: Cut::default(),
             awaits_reader: false,
             dropped: None,

@@ -117,6 +117,7 @@ impl Correlator {
             stage: hop.point,
             hops,
             routes: Vec::new(),
+            to_peer: false,
             cut: Cut::default(),
             awaits_reader: false,
             dropped: None,

@@ -79,6 +79,34 @@ fn what_connect_asked_is_not_on_the_way_of_the_first_datagram() {
     }
 }
 
+/// A socket that is bound to no address has one only after the answer: the question leaves it open.
+#[test]
+fn each_datagram_of_a_socket_without_address_asks_for_its_route() {
+    if let Some(backend) = one_backend() {
+        for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let receiver = UdpSocket::bind((address, 0)).unwrap();
+            let to = receiver.local_addr().unwrap();
+            let any: IpAddr = match address {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let sender = UdpSocket::bind((any, 0)).unwrap();
+            let trace = Trace::start(&backend, &["--dport", &to.port().to_string()]);
+            for _ in 0..3 {
+                sender.send_to(&[1; 10], to).unwrap();
+                receiver.recv(&mut [0; 10]).unwrap();
+            }
+            let said = trace.stop();
+            said.assert_whole();
+            assert_eq!(said.messages().len(), 3, "{:#?}", said.paths);
+            for path in said.messages() {
+                assert!(!questions(path).is_empty() && path["route"] == "asked", "{path}");
+                assert!(questions(path).iter().all(|answer| answer["out"] == "lo"), "{path}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_route_to_another_machine_names_the_device_and_the_source() {
     if let Some(backend) = one_backend() {
