@@ -13,7 +13,7 @@ use tracer_common::settings::{
 use crate::{
     flow::FlowKey,
     kread::{self, Address, offset},
-    packet::{TCP, UDP},
+    packet::{TCP, UDP, halves},
     record,
     words::{Name, is_zero},
 };
@@ -179,13 +179,8 @@ fn namespace(net: Address) -> bool {
 
 /// `--host`, `--saddr` and `--daddr`: values of one kind are joined with OR, the kinds with AND.
 #[inline(never)]
-#[allow(clippy::many_single_char_names, reason = "the bytes of a word")]
 fn addresses(key: &FlowKey) -> bool {
-    let words = |bytes: &[u8; 16]| {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
-        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
-    };
-    let (source, destination) = (words(&key.saddr), words(&key.daddr));
+    let (source, destination) = (halves(&key.saddr), halves(&key.daddr));
     let count = ADDRESS_COUNT.load();
     // A bit for each side: asked for, and matched.
     let (mut asked, mut matched) = (0, 0);

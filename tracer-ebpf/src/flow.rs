@@ -11,8 +11,9 @@ use crate::{
     counter::add_one,
     filter,
     kread::{self, Address, Plain, offset},
-    record,
-    words::{Name, bytes_of},
+    packet::Packet,
+    record::{self, Meta},
+    words::{Name, bytes_of, is_zero},
 };
 
 /// `AF_UNIX`.
@@ -58,10 +59,26 @@ struct Known {
 #[map]
 static FLOWS: LruHashMap<FlowKey, Known> = LruHashMap::with_max_entries(65536, 0);
 
-/// What was seen of the flow of a packet that is on its way between two namespaces, by `sk_buff`. Its flow in the other
-/// one is another flow.
+/// A packet that is on its way between two namespaces. Its flow in the other one is another flow.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Traveller {
+    /// `Packet::fingerprint`.
+    fingerprint: u64,
+    /// When the driver got it.
+    left_ns: u64,
+    /// What was seen of its flow.
+    seen: u32,
+    pad: u32,
+}
+
+/// By `sk_buff`. A network card frees the packet, and whoever gets its memory is no traveller.
 #[map]
-static TRAVELLING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
+static TRAVELLING: LruHashMap<u64, Traveller> = LruHashMap::with_max_entries(16384, 0);
+
+/// A driver that does not hand a packet to another device within this time has sent it away, ns. Emulated machines take
+/// milliseconds.
+const TRAVELS_NS: u64 = 100_000_000;
 
 #[map]
 static FLOW_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -111,25 +128,27 @@ fn remember(key: &FlowKey, now: u32) {
 
 /// A wanted packet leaves through a device that may lead into another namespace.
 #[inline(always)]
-pub(crate) fn leaves(skb: Address) {
+pub(crate) fn leaves(meta: &Meta, skb: Address, packet: &Packet) {
     let needed = filter::needed_of_flow();
     if needed != 0 {
-        let _ = TRAVELLING.insert(skb, needed, 0);
+        let fingerprint = packet.fingerprint();
+        let traveller = Traveller { fingerprint, left_ns: meta.time_ns, seen: needed, pad: 0 };
+        let _ = TRAVELLING.insert(skb, traveller, 0);
     }
 }
 
 /// What is known of a packet that comes out of a device.
 #[inline(always)]
-pub(crate) fn arrives(skb: Address) -> u32 {
+pub(crate) fn arrives(meta: &Meta, skb: Address, packet: &Packet) -> u32 {
     if filter::needed_of_flow() == 0 {
         return 0;
     }
-    // SAFETY: one aligned word.
-    let seen = unsafe { TRAVELLING.get(skb) }.copied().unwrap_or(0);
-    if seen != 0 {
-        let _ = TRAVELLING.remove(skb);
-    }
-    seen
+    // SAFETY: an LRU map may hand this entry to another packet meanwhile, whose fingerprint is another one.
+    let Some(traveller) = unsafe { TRAVELLING.get(skb) }.copied() else { return 0 };
+    let _ = TRAVELLING.remove(skb);
+    let is_it = is_zero(traveller.fingerprint ^ packet.fingerprint());
+    let is_recent = u64::from(meta.time_ns.wrapping_sub(traveller.left_ns) < TRAVELS_NS);
+    traveller.seen & ((is_it & is_recent) as u32).wrapping_neg()
 }
 
 #[inline(always)]

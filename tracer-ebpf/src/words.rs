@@ -33,6 +33,12 @@ fn up_to(bit: u64) -> u64 {
     bit ^ bit.wrapping_sub(1)
 }
 
+/// A hash with one more word in it (the step of `FxHash`).
+#[inline(always)]
+pub(crate) fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
+}
+
 /// 1 for 0, and 0 for all else. LLVM would make a branch of anything but assembly.
 #[inline(always)]
 pub(crate) fn is_zero(value: u64) -> u64 {

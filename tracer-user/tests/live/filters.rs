@@ -4,12 +4,14 @@
 use std::{
     ffi::OsStr,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    os::fd::AsFd as _,
 };
 
 use serde_json::Value;
 
 use crate::{
     namespaces::{CLIENT_DEVICE, Network, SERVER, SERVER_DEVICE},
+    netlink,
     peer::{NAME, Peer, Place},
     support::{Said, Trace, free_port, hops, one_backend, pathtrace, ping_pong},
 };
@@ -379,6 +381,49 @@ fn other_devices_never_reach_the_ring_buffer() {
             ping_pong(at, ROUNDS, 77);
         });
         assert_nothing(&nothing);
+    }
+}
+
+/// A second pair of devices between the same namespaces; the addresses of its ends.
+fn join_again(network: &Network, devices: [&str; 2]) -> [IpAddr; 2] {
+    let addresses = [1, 2].map(|host| IpAddr::from([198, 51, 100, host]));
+    network.client.run(|| netlink::add_veth(devices[0], devices[1], network.server.as_fd())).unwrap();
+    for (namespace, device, address) in
+        [(&network.client, devices[0], addresses[0]), (&network.server, devices[1], addresses[1])]
+    {
+        namespace.run(|| {
+            netlink::set_up(device).unwrap();
+            netlink::add_address(device, address, 24).unwrap();
+        });
+    }
+    addresses
+}
+
+/// A driver may free a packet; the next one in its memory is somebody else's.
+#[test]
+fn what_a_driver_has_freed_marks_no_other_packet() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let [_, other] = join_again(&network, ["other-client", "other-server"]);
+        // `is_skb_forwardable()`: what the peer of a veth device cannot take is dropped in the driver.
+        network.server.run(|| netlink::set_mtu(SERVER_DEVICE, 500)).unwrap();
+        let namespaces = [network.client.inode(), network.server.inode()].map(|inode| inode.to_string());
+        let [client, server] = namespaces.each_ref().map(String::as_str);
+        let args = ["--interface", CLIENT_DEVICE, "--netns", client, "--netns", server, "--proto", "udp"];
+        let receiver = network.server.run(|| UdpSocket::bind((other, 0)).unwrap());
+        let to = receiver.local_addr().unwrap();
+        let said = traced(&backend, &args, || {
+            let sender = network.client.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+            for _ in 0..ROUNDS {
+                sender.send_to(&[1; 1000], (SERVER, 9)).unwrap();
+                sender.send_to(&[1; 77], to).unwrap();
+                receiver.recv(&mut [0; 77]).unwrap();
+            }
+        });
+        said.assert_whole();
+        let dropped = said.paths.iter().filter(|path| path["dropped"].is_object()).count();
+        assert_eq!(dropped, ROUNDS, "{:#?}", said.paths);
+        assert_eq!(said.paths.len(), ROUNDS, "{:#?}", said.paths);
     }
 }
 

@@ -195,3 +195,16 @@ fn index_of(device: &str) -> io::Result<u32> {
         index => Ok(index),
     }
 }
+
+/// Makes the largest packet that a device takes another one.
+pub(super) fn set_mtu(device: &str, bytes: u32) -> io::Result<()> {
+    Request::new(libc::RTM_SETLINK, 0)
+        .link(index_of(device)?, 0)
+        .attribute(libc::IFLA_MTU, &bytes.to_ne_bytes())
+        .send()
+}
+
+/// Gives a device that is not switched on another name.
+pub(super) fn rename(device: &str, name: &str) -> io::Result<()> {
+    Request::new(libc::RTM_SETLINK, 0).link(index_of(device)?, 0).text(libc::IFLA_IFNAME, name).send()
+}
