@@ -52,7 +52,8 @@ struct Known {
     id: u64,
     /// What was seen of it, as `filter` names it.
     seen: u32,
-    pad: u32,
+    /// Sequence number of the last SYN that was sent on it; 0 if none was seen.
+    syn: u32,
 }
 
 /// Exact, with no hash in its place: two flows never share a number.
@@ -91,6 +92,17 @@ static DEVICES: LruHashMap<[u64; 2], Name> = LruHashMap::with_max_entries(1024, 
 /// hop tries again. `None` if the filter does not want it.
 #[inline(always)]
 pub(crate) fn wanted(key: &FlowKey, seen: u32) -> Option<u64> {
+    wanted_since(key, seen, 0)
+}
+
+/// [`wanted`] for a packet, which may begin a connection.
+#[inline(always)]
+pub(crate) fn wanted_packet(packet: &Packet, seen: u32) -> Option<u64> {
+    wanted_since(&packet.key, seen, packet.begins())
+}
+
+#[inline(always)]
+fn wanted_since(key: &FlowKey, seen: u32, syn: u32) -> Option<u64> {
     if !filter::packet(key) {
         return None;
     }
@@ -99,30 +111,41 @@ pub(crate) fn wanted(key: &FlowKey, seen: u32) -> Option<u64> {
     if needed == 0 {
         return Some(number(key, 0));
     }
-    let seen = seen_of(key, seen);
+    let seen = seen_of(key, seen, syn);
     (seen & needed == needed).then(|| number(key, seen))
 }
 
-/// What was seen of a flow, with what is seen now. Who uses a socket uses both directions.
+/// What was seen of a flow, with what is seen now. Who uses a socket uses both directions. A SYN begins a connection, and
+/// what was seen of an earlier one between the same ends says nothing of it; but a SYN comes by several times, and may be
+/// sent again, so only one with another sequence number does.
 #[inline(never)]
-fn seen_of(key: &FlowKey, now: u32) -> u32 {
+fn seen_of(key: &FlowKey, now: u32, syn: u32) -> u32 {
     // SAFETY: an LRU map may hand this entry to another flow meanwhile; then a flow is wanted that is not, or is not yet.
-    let before = unsafe { FLOWS.get(key) }.map_or(0, |known| known.seen);
-    if now & !before != 0 {
-        remember(key, now);
+    let (mut before, last_syn) = unsafe { FLOWS.get(key) }.map_or((0, 0), |known| (known.seen, known.syn));
+    let begins = syn != 0 && syn != last_syn;
+    let kept = if begins { 0 } else { u32::MAX };
+    before &= kept;
+    if begins || now & !before != 0 {
+        remember(key, kept, now, syn);
         let back = FlowKey { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, ..*key };
-        remember(&back, now);
+        remember(&back, kept, now, 0);
     }
     before | now
 }
 
+/// `kept`: what still holds of what was seen before. `syn`: the sequence number of a SYN, or 0.
 #[inline(always)]
-fn remember(key: &FlowKey, now: u32) {
+fn remember(key: &FlowKey, kept: u32, now: u32, syn: u32) {
     if let Some(known) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live element of the map; an update that is lost is made by the next packet.
-        unsafe { (*known).seen |= now };
+        unsafe {
+            (*known).seen = (*known).seen & kept | now;
+            if syn != 0 {
+                (*known).syn = syn;
+            }
+        }
     } else {
-        let _ = FLOWS.insert(key, Known { id: NO_FLOW, seen: now, pad: 0 }, 0);
+        let _ = FLOWS.insert(key, Known { id: NO_FLOW, seen: now, syn }, 0);
     }
 }
 
@@ -188,7 +211,9 @@ fn announce(key: &FlowKey, seen: u32) -> u64 {
     }
     // Announced first, entered second: no other CPU can use a number that userspace has not heard of. Two CPUs may
     // announce the same flow under two numbers, which userspace allows for.
-    let _ = FLOWS.insert(key, Known { id, seen, pad: 0 }, 0);
+    // SAFETY: one aligned word, which may be another flow's only after 65536 younger ones.
+    let syn = unsafe { FLOWS.get(key) }.map_or(0, |known| known.syn);
+    let _ = FLOWS.insert(key, Known { id, seen, syn }, 0);
     log_announced(id, key.sport, key.dport);
     id
 }

@@ -113,6 +113,14 @@ impl Packet {
         )
     }
 
+    /// Of a SYN without ACK, which begins a connection, the sequence number; else 0.
+    #[inline(always)]
+    pub(crate) fn begins(&self) -> u32 {
+        const SYN: u32 = 0x02;
+        const ACK: u32 = 0x10;
+        if self.tcp_flags & (SYN | ACK) == SYN { self.seq } else { 0 }
+    }
+
     /// What tells this packet from others that may lie in the same memory, on all its way: of TCP what the header numbers,
     /// of the others also its ends, which only translation of addresses changes.
     #[inline(always)]

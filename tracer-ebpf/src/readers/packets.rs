@@ -195,7 +195,7 @@ fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkH
     if ifindex != LOOPBACK && matches!(header, NetworkHeader::Data) {
         seen |= flow::arrives(&meta, skb, packet);
     }
-    let Some(flow) = flow::wanted(&packet.key, seen | meta.marks()) else { return };
+    let Some(flow) = flow::wanted_packet(packet, seen | meta.marks()) else { return };
     if ifindex != LOOPBACK {
         flow::device(dev, packet.key.net, ifindex);
     }
@@ -247,7 +247,7 @@ pub(super) fn write(
     seen: u32,
     aux: u32,
 ) -> bool {
-    let Some(flow) = flow::wanted(&packet.key, seen | meta.marks()) else { return false };
+    let Some(flow) = flow::wanted_packet(packet, seen | meta.marks()) else { return false };
     record(meta, skb, sk, marks, packet, flow, aux);
     true
 }

@@ -3,8 +3,8 @@
 
 use std::{
     ffi::OsStr,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
-    os::fd::AsFd as _,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _},
 };
 
 use serde_json::Value;
@@ -13,7 +13,7 @@ use crate::{
     namespaces::{CLIENT_DEVICE, Network, SERVER, SERVER_DEVICE},
     netlink,
     peer::{NAME, Peer, Place},
-    support::{Said, Trace, free_port, hops, one_backend, pathtrace, ping_pong},
+    support::{Said, Trace, free_port, hops, one_backend, pathtrace, ping_pong, set_option},
 };
 
 const ROUNDS: usize = 10;
@@ -294,6 +294,59 @@ fn a_process_by_its_name() {
             assert!([&flow["src"], &flow["dst"]].contains(&&Value::from(at.to_string())), "{path}");
             assert_eq!(path["sender"]["comm"], NAME, "{path}");
         }
+    }
+}
+
+/// A connection to `at` from this port of the same address.
+fn connect_from(port: u16, at: SocketAddr) -> TcpStream {
+    let SocketAddr::V4(v4) = at else { panic!("{at}") };
+    let name = |port: u16| libc::sockaddr_in {
+        sin_family: u16::try_from(libc::AF_INET).unwrap(),
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: v4.ip().to_bits().to_be() },
+        sin_zero: [0; 8],
+    };
+    let len = u32::try_from(size_of::<libc::sockaddr_in>()).unwrap();
+    // SAFETY: no memory is involved, and the new descriptor is nobody else's.
+    let socket = unsafe { TcpStream::from_raw_fd(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0)) };
+    for (call, name) in
+        [(libc::bind as unsafe extern "C" fn(_, _, _) -> _, name(port)), (libc::connect, name(at.port()))]
+    {
+        // SAFETY: the pointer and the length describe `name`, which lives through the call.
+        let result = unsafe { call(socket.as_raw_fd(), (&raw const name).cast(), len) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+    socket
+}
+
+/// What the process whose connection had the same ends before was, says nothing of who has them now.
+#[test]
+fn a_connection_between_the_ends_of_an_earlier_one_is_another_one() {
+    use std::io::{Read as _, Write as _};
+    if let Some(backend) = one_backend() {
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let from = free_port();
+        let listener = TcpListener::bind(at).unwrap();
+        let own = std::fs::read("/proc/self/comm").unwrap();
+        let call_it = |name: &[u8]| std::fs::write("/proc/self/comm", name).unwrap();
+        let said = traced(&backend, &["--comm", NAME, "--port", &at.port().to_string()], || {
+            for (name, len) in [(NAME.as_bytes(), 10), (own.trim_ascii_end(), 20)] {
+                call_it(name);
+                let mut client = connect_from(from, at);
+                let (mut server, _) = listener.accept().unwrap();
+                for _ in 0..ROUNDS {
+                    client.write_all(&vec![1; len]).unwrap();
+                    server.read_exact(&mut vec![0; len]).unwrap();
+                }
+                // A RST ends it, and leaves the ends free at once.
+                let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+                set_option(&client, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+                drop(client);
+                server.read(&mut [0]).unwrap_err();
+            }
+        });
+        let of_len = |len: u64| said.paths.iter().filter(|path| path["len"] == len).count();
+        assert_eq!((of_len(10), of_len(20)), (ROUNDS, 0), "{:#?}", said.paths);
     }
 }
 
