@@ -11,7 +11,7 @@ use tracer_common::settings::{
 };
 
 use crate::{
-    flow::FlowKey,
+    flow::{self, FlowKey},
     kread::{self, Address, offset},
     packet::{TCP, UDP, halves},
     record,
@@ -236,8 +236,7 @@ pub(crate) fn device(dev: Address) -> u32 {
 
 #[inline(never)]
 fn is_wanted_device(dev: Address) -> u32 {
-    let name = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
-    if is_among(&INTERFACES, INTERFACE_COUNT.load(), name) { ON_DEVICE } else { 0 }
+    if is_among(&INTERFACES, INTERFACE_COUNT.load(), flow::device_name(dev)) { ON_DEVICE } else { 0 }
 }
 
 /// Whether the name is one of the first `count` names of the table.

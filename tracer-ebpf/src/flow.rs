@@ -13,7 +13,7 @@ use crate::{
     kread::{self, Address, Plain, offset},
     packet::Packet,
     record::{self, Meta},
-    words::{Name, bytes_of, is_zero},
+    words::{Name, bytes_of, is_zero, until_nul},
 };
 
 /// `AF_UNIX`.
@@ -245,10 +245,16 @@ fn next_number() -> Option<u64> {
     None
 }
 
+/// What a device is called.
+#[inline(always)]
+pub(crate) fn device_name(dev: Address) -> Name {
+    until_nul(kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load())))
+}
+
 /// Announces the name of a device, if it is not known under this name yet. A function of its own for the stack's sake.
 #[inline(never)]
 pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
-    let name: Name = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
+    let name = device_name(dev);
     let key = [net, u64::from(ifindex)];
     // SAFETY: a torn name only makes the comparison fail, and the name is sent once more.
     if let Some(known) = unsafe { DEVICES.get(key) }

@@ -13,8 +13,8 @@ pub(crate) fn bytes_of(name: Name) -> [u8; size_of::<Name>()] {
     unsafe { core::mem::transmute(name) }
 }
 
-/// A name with what comes after its first NUL zeroed: `__set_task_comm()` leaves the end of a longer former name there
-/// before 5.17.
+/// A name with what comes after its first NUL zeroed: the end of a longer former name stays there, of a
+/// process before 5.17 (`__set_task_comm()`), of a device on all kernels (`dev_change_name()`).
 #[inline(always)]
 pub(crate) fn until_nul([first, second]: Name) -> Name {
     let end = first_nul(first);

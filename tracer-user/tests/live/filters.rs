@@ -13,7 +13,7 @@ use crate::{
     namespaces::{CLIENT_DEVICE, Network, SERVER, SERVER_DEVICE},
     netlink,
     peer::{NAME, Peer, Place},
-    support::{Said, Trace, free_port, hops, one_backend, pathtrace, ping_pong, set_option},
+    support::{Said, Trace, free_port, hops, one_backend, pathtrace, ping_pong, set_option, wait_until},
 };
 
 const ROUNDS: usize = 10;
@@ -434,6 +434,33 @@ fn other_devices_never_reach_the_ring_buffer() {
             ping_pong(at, ROUNDS, 77);
         });
         assert_nothing(&nothing);
+    }
+}
+
+/// The kernel leaves the end of the longer name behind the NUL of the new one.
+#[test]
+fn a_device_that_had_a_longer_name() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let [_, other] = join_again(&network, ["a-long-old-name", "other-server"]);
+        network.client.run(|| {
+            netlink::set_down("a-long-old-name").unwrap();
+            netlink::rename("a-long-old-name", "new").unwrap();
+            netlink::set_up("new").unwrap();
+        });
+        let receiver = network.server.run(|| UdpSocket::bind((other, 0)).unwrap());
+        let to = receiver.local_addr().unwrap();
+        let sender = network.client.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+        let namespace = network.client.inode().to_string();
+        let said = traced(&backend, &["--interface", "new", "--netns", &namespace, "--proto", "udp"], || {
+            wait_until("datagrams come through", || sender.send_to(&[1; 10], to).is_ok());
+            for _ in 1..ROUNDS {
+                sender.send_to(&[1; 10], to).unwrap();
+            }
+        });
+        said.assert_whole();
+        assert_eq!(said.messages().len(), ROUNDS, "{:#?}", said.paths);
+        assert!(said.paths.iter().all(|path| path["device"] == "new"), "{:#?}", said.paths);
     }
 }
 
