@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use serde_json::Value;
 
 use crate::{
-    namespaces::{CLIENT_DEVICE, Network, SERVER},
+    namespaces::{CLIENT_DEVICE, Network, SERVER, SERVER_V6},
     support::{Trace, free_port, one_backend, ping_pong},
 };
 
@@ -126,5 +126,40 @@ fn a_route_to_another_machine_names_the_device_and_the_source() {
         for answer in asked.iter().filter(|answer| answer["table"] == 255) {
             assert!(answer["error"].as_i64() < Some(0) && answer["out"].is_null(), "{syn}");
         }
+    }
+}
+
+/// `fib6_table_lookup()` answers with an entry that stands for no route, whose type and device mean nothing.
+#[test]
+fn a_table_of_ipv6_without_a_route_says_so() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let receiver = network.server.run(|| UdpSocket::bind((SERVER_V6, 0)).unwrap());
+        let to = receiver.local_addr().unwrap();
+        let sender = network.client.run(|| UdpSocket::bind(("::", 0)).unwrap());
+        let trace = Trace::start(&backend, &["--dport", &to.port().to_string()]);
+        sender.send_to(&[1; 10], to).unwrap();
+        receiver.recv(&mut [0; 10]).unwrap();
+        let said = trace.stop();
+        said.assert_whole();
+        let [path] = said.messages()[..] else { panic!("{:#?}", said.paths) };
+        let (mut misses, mut hits) = (0, 0);
+        for answer in questions(path) {
+            if answer["table"] == 254 {
+                hits += 1;
+                assert_eq!(
+                    (&answer["route_type"], &answer["error"]),
+                    (&"unicast".into(), &0.into()),
+                    "{path}"
+                );
+                assert_eq!(answer["out"], CLIENT_DEVICE, "{path}");
+            } else {
+                misses += 1;
+                assert!(answer["route_type"].is_null() && answer["out"].is_null(), "{path}");
+                assert_eq!(answer["error"], -libc::ENETUNREACH, "{path}");
+            }
+        }
+        // Without policy routing there is but one table.
+        assert!(misses <= 1 && hits == 1, "{path}");
     }
 }
