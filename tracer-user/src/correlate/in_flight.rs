@@ -181,6 +181,12 @@ impl Packet {
         self.stage == Point::DevHardStartXmit
     }
 
+    /// Whether its protocol got it off a CPU's backlog, and not from a device's driver.
+    pub(super) fn is_off_backlog(&self) -> bool {
+        let before = |hop: &&Hop| !matches!(hop.point, Point::NetifReceiveSkb | Point::ProcessBacklog);
+        self.hops.iter().rev().find(before).is_some_and(|hop| hop.point == Point::EnqueueToBacklog)
+    }
+
     /// The flow on whose socket its data is read.
     pub(super) fn read_on(&self) -> Option<FlowKey> {
         self.received_on.or(self.flow)
