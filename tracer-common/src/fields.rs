@@ -81,6 +81,7 @@ macro_rules! kernel_fields {
             FIB6_RESULT_NH = "fib6_result"."nh";
             FIB6_RESULT_ROUTE = "fib6_result"."f6i";
             FIB6_RESULT_TYPE = "fib6_result"."fib6_type";
+            NET_FIB6_NULL_ENTRY = "net"."ipv6.fib6_null_entry";
             FIB6_INFO_PREFSRC = "fib6_info"."fib6_prefsrc.addr";
             FIB6_TABLE_ID = "fib6_table"."tb6_id";
             FLOWI6_PROTO = "flowi6"."__fl_common.flowic_proto";

@@ -68,6 +68,12 @@ impl Meta {
         (enabled(self.backend) >> (point as u64) & 1 != 0).then_some(Self { point, ..self })
     }
 
+    /// Whether the driver of a device other than the loopback device is given the packet.
+    #[inline(always)]
+    pub(crate) fn is_at_driver(&self) -> bool {
+        self.point as u8 == Point::DevHardStartXmit as u8
+    }
+
     /// The same, where a point of process context may have been reached otherwise.
     #[inline(always)]
     pub(crate) fn in_process_if(self, condition: bool) -> Self {

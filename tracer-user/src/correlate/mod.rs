@@ -377,6 +377,10 @@ impl Correlator {
             }
             _ => return Routing::Unknown,
         };
+        // `udp_sendmsg` asks for each datagram that names an address: it was not seen.
+        if packet.tcp.is_none() && !packet.to_peer {
+            return Routing::Unknown;
+        }
         // Whoever connects has asked, only it was not seen.
         if packet.tcp.is_some_and(|tcp| tcp.flags & Tcp::SYN != 0) && !packet.retransmitted {
             return Routing::Unknown;

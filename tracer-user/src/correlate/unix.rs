@@ -117,6 +117,7 @@ impl Correlator {
             stage: hop.point,
             hops,
             routes: Vec::new(),
+            to_peer: false,
             cut: Cut::default(),
             holds_several: false,
             awaits_reader: false,
