@@ -1,20 +1,18 @@
 //! What the filters on the command line mean: names become numbers, or are refused by name.
 
 use std::{
-    fs, io,
+    fs,
     net::{IpAddr, ToSocketAddrs as _},
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use super::{Failure, say};
 use crate::{
     cli::FilterArgs,
     filter::{AddressRange, Side, UnixName, Wanted},
+    kernel::namespace,
 };
-
-/// Where `ip netns` keeps the namespaces that it has named.
-const NAMED_NAMESPACES: &str = "/run/netns";
 
 /// Where services have their ports (services(5)).
 const SERVICES: &str = "/etc/services";
@@ -42,7 +40,7 @@ pub(super) fn wanted(args: &FilterArgs) -> Result<Wanted, Failure> {
         transports: args.transports.clone(),
         pids: args.pids.clone(),
         comms: args.comms.clone(),
-        namespaces: args.namespaces.iter().map(|text| namespace(text)).collect::<Result<_, _>>()?,
+        namespaces: args.namespaces.iter().map(|text| namespace_inode(text)).collect::<Result<_, _>>()?,
         interfaces: args.interfaces.clone(),
         unix: args.unix.clone(),
     };
@@ -180,15 +178,12 @@ fn ranges(option: &'static str, text: &str) -> Result<Vec<AddressRange>, Failure
 }
 
 /// The inode number of a network namespace.
-fn namespace(text: &str) -> Result<u32, Failure> {
+fn namespace_inode(text: &str) -> Result<u32, Failure> {
     if let Ok(inode) = text.parse() {
         return Ok(inode);
     }
-    let path = if text.contains('/') { PathBuf::from(text) } else { Path::new(NAMED_NAMESPACES).join(text) };
-    let inode = fs::metadata(&path).and_then(|meta| {
-        u32::try_from(meta.ino()).map_err(|_| io::Error::other("its inode number is none of a namespace"))
-    });
-    inode.map_err(|error| {
+    let path = namespace::file_of(text);
+    namespace::inode_of(&path).map_err(|error| {
         let why = format!(
             "{}: {error}; give a name from `ip netns`, a path such as /proc/PID/ns/net, or its inode",
             path.display()
@@ -237,9 +232,9 @@ mod tests {
 
     #[test]
     fn a_namespace_is_a_number_or_a_file() {
-        assert_eq!(namespace("4026531840").ok(), Some(4_026_531_840));
-        assert!(namespace("/proc/self/ns/net").is_ok());
-        let refused = namespace("no-such-namespace").unwrap_err().to_string();
+        assert_eq!(namespace_inode("4026531840").ok(), Some(4_026_531_840));
+        assert!(namespace_inode("/proc/self/ns/net").is_ok());
+        let refused = namespace_inode("no-such-namespace").unwrap_err().to_string();
         assert!(refused.contains("/run/netns/no-such-namespace"), "{refused}");
     }
 }
