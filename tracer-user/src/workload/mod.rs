@@ -3,6 +3,7 @@
 //! Sockets are bound first and used later, so that their ports are known before the first packet. No wait is without
 //! an end, and nothing here needs a privilege.
 
+mod segments;
 mod tcp;
 mod udp;
 mod unix;
@@ -15,8 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use self::tcp::{Conversation, TcpServer};
 use self::{
-    tcp::TcpServer,
     udp::{Refusal, UdpPair},
     unix::{UnixReceiver, UnixServer, UnixSocketPair},
 };
@@ -53,7 +54,7 @@ impl Family {
 /// A conversation between two sockets of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Exchange {
-    /// Connect, a message, an answer, close; the two ends in two threads, so that one waits for the other.
+    /// Connect, a message, an answer, close, first the client; the two ends in two threads, so that one waits for the other.
     Tcp(Family),
     /// One datagram, which is read.
     Udp(Family),
@@ -99,7 +100,7 @@ impl Exchange {
     /// Binds what it needs.
     fn prepare(self) -> io::Result<Box<dyn Talk>> {
         Ok(match self {
-            Self::Tcp(family) => Box::new(TcpServer::bind(family)?),
+            Self::Tcp(family) => Box::new(TcpServer::bind(family.loopback(0))?),
             Self::Udp(family) => Box::new(UdpPair::bind(family)?),
             Self::UdpRefused(family) => Box::new(Refusal::bind(family)?),
             Self::UnixStream => Box::new(UnixServer::bind()?),
