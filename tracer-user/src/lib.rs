@@ -14,6 +14,7 @@ pub mod export;
 pub mod filter;
 pub mod kernel;
 pub mod model;
+pub mod proof;
 pub mod render;
 pub mod session;
 pub mod store;
