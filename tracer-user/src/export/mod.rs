@@ -4,6 +4,7 @@ mod extra;
 mod icmp;
 pub mod json;
 mod names;
+pub mod proof;
 
 pub use extra::{Extra, route_type_name, table_name};
 pub use icmp::IcmpMessage;

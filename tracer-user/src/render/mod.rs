@@ -10,6 +10,7 @@ mod labels;
 mod line;
 mod notes;
 mod paint;
+mod proof;
 mod subject;
 mod summary;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use banner::{Start, write_banner};
 pub use doctor::write_diagnosis;
 pub use json::JsonWriter;
 pub use line::LineWriter;
+pub use proof::write_proof;
 pub use summary::{SummaryOnly, write_summary};
 pub use time::Human;
 pub use tree::TreeWriter;

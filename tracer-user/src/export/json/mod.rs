@@ -7,6 +7,7 @@ mod doctor;
 mod flow;
 mod hop;
 mod path;
+mod proof;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use serde::{Serialize, Serializer};
 
 pub use doctor::write_diagnosis;
 pub use path::write_path;
+pub use proof::write_verdict;
 pub use summary::write_summary;
 
 /// Version of the contract. Fields may be added to a version; none is removed or changes its meaning.

@@ -99,3 +99,14 @@ fn a_problem_is_in_the_diagnosis_and_makes_it_not_ok() {
     assert_eq!(value["not_tried"], "privilege");
     assert_eq!(value["problems"].as_array().map(Vec::len), Some(1));
 }
+
+#[test]
+fn verdicts() {
+    use crate::proof::samples::proof;
+    let proof = proof();
+    let mut out = Vec::new();
+    for (case, verdict) in proof.verdicts() {
+        write_verdict(&proof, case, &verdict, &mut out).unwrap();
+    }
+    insta::assert_snapshot!(String::from_utf8(out).unwrap());
+}

@@ -4,6 +4,7 @@ mod banner;
 mod doctor;
 mod hostile;
 mod line;
+mod proof;
 mod summary;
 mod tree;
 
