@@ -9,7 +9,10 @@ use clap::{
 };
 use tracer_common::probes::Backend;
 
-use crate::filter::{Transport, UnixName};
+use crate::{
+    filter::{Transport, UnixName},
+    proof::Target,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +22,7 @@ Examples:
   sudo pathtrace --unix '/run/app*' --min-latency 50us
                                                    slow messages on UNIX sockets of these names
   sudo pathtrace -P 8888 --json -- curl -s http://127.0.0.1:8888/ | jq '.total_ns // empty'
+  sudo pathtrace prove                             whether traffic to this host's own addresses stays on lo
   sudo pathtrace doctor                            what this kernel allows, and what to do about the rest
   sudo pathtrace record -P 8888 -w run.ptr -- ./load.sh; pathtrace report -r run.ptr
 
@@ -35,6 +39,22 @@ waited for, and a signal that asks pathtrace to stop is passed on to it.
 Options follow the verb: pathtrace record -P 8888 -w run.ptr.
 
 It needs root, or CAP_BPF and CAP_PERFMON, and a kernel with BTF (CONFIG_DEBUG_INFO_BTF), 5.10 or later.";
+
+const PROVE_HELP: &str = "\
+Examples:
+  sudo pathtrace prove                       every address of this host
+  sudo pathtrace prove 192.0.2.7 ::1         these
+  sudo pathtrace prove --netns web           every address of a network namespace
+  sudo pathtrace prove fe80::1%eth0 --json   for programs: one object an address, the summary last
+  sudo pathtrace prove -q 192.0.2.7 && echo proven
+
+The kernel is asked for the route to each address. To those that are local pathtrace opens a connection to a listener \
+of its own, and traces each packet of it; it is proven if every packet that the sockets have counted was seen on lo, and \
+none on another device. The devices' own counters are a cross-check only, as others use the devices as well. Nothing is \
+sent to an address that is not local: its route alone says so.
+
+Exit status: 0 proven for every address; 1 an address is not local, or its packets were seen on another device; 2 it \
+could not be found out for every address (nothing speaks against it), or an error.";
 
 /// Shows the way of each local packet through the Linux kernel, hop by hop, with the time between hops.
 #[derive(Debug, Parser)]
@@ -70,6 +90,8 @@ pub enum Command {
     Record(Box<RecordArgs>),
     /// Show a recorded trace (needs no privilege)
     Report(ReportArgs),
+    /// Prove that traffic to this host's own addresses does not use the network card: connect to them and watch
+    Prove(ProveArgs),
     /// Say what this kernel allows: try every probe point with each backend, and send packets past those that attach
     Doctor(DoctorArgs),
     /// Print completions for a shell
@@ -160,6 +182,36 @@ pub struct FilterArgs {
     /// Only flows whose packets pass this device
     #[arg(short, long = "interface", value_name = "DEV")]
     pub interfaces: Vec<String>,
+}
+
+/// Arguments of `prove`.
+#[derive(Debug, Args)]
+#[command(after_help = PROVE_HELP)]
+pub struct ProveArgs {
+    /// Addresses to prove it for, a link-local one with its device (fe80::1%eth0); none: all of this host
+    #[arg(value_name = "ADDR")]
+    pub addresses: Vec<Target>,
+    /// In this network namespace: a name (ip netns), a path, or its inode number
+    #[arg(long, value_name = "NS")]
+    pub netns: Option<String>,
+    /// One JSON object for each address, and the summary
+    #[arg(long)]
+    pub json: bool,
+    /// Only the verdicts, and how far to believe them
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Use only this backend
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub backend: BackendChoice,
+    /// Size of the ring buffer, a power of two: 512K, 16M
+    #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_buffer_size)]
+    pub buffer_size: u32,
+    /// Kernel types from this file instead of /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE")]
+    pub btf: Option<PathBuf>,
+    /// Say more; twice: the debug log, that of the kernel programs included
+    #[arg(short, long, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 }
 
 /// Arguments of `doctor`.
@@ -410,6 +462,8 @@ mod tests {
             (["--buffer-size", "8G"], "power of two"),
             (["--count", "0"], "not in 1.."),
             (["--backend", "xdp"], "possible values"),
+            (["prove", "localhost"], "fe80::1%eth0"),
+            (["prove", "0.0.0.0"], "give none"),
         ] {
             let error = Cli::try_parse_from([&["pathtrace"][..], &args].concat()).unwrap_err().to_string();
             assert!(error.contains(says), "{args:?}: {error}");

@@ -7,6 +7,7 @@ mod live;
 mod names_of_drops;
 mod outcome;
 mod output;
+mod prove;
 mod recording;
 mod report;
 mod stop;
@@ -27,6 +28,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, Failure> {
         None => live::live(&cli.live),
         Some(Command::Record(args)) => live::record(args),
         Some(Command::Report(args)) => report::report(args),
+        Some(Command::Prove(args)) => prove::prove(args),
         Some(Command::Doctor(args)) => doctor::doctor(args),
         Some(Command::Completions { shell }) => generate::completions(*shell, Cli::command()),
         Some(Command::Man) => generate::man(Cli::command()),

@@ -7,6 +7,8 @@ pub enum Outcome {
     Done,
     /// The answer is no (`--strict`: something was lost or incomplete).
     Negative,
+    /// The answer could not be found out.
+    Unknown,
     /// The command that was traced ended with this status (128 + signal, if by a signal).
     Command(u8),
 }
@@ -17,6 +19,7 @@ impl Outcome {
         match self {
             Self::Done => 0,
             Self::Negative => 1,
+            Self::Unknown => 2,
             Self::Command(status) => status,
         }
     }

@@ -99,7 +99,8 @@ pub(super) fn trace(
     drop(btf);
 
     let coverage = collector.coverage().clone();
-    say_what_is_seen(&features, &coverage, begun.elapsed(), args)?;
+    let said = Said { verbose: args.verbose > 0, quiet: args.quiet };
+    say_what_is_seen(&features, &coverage, begun.elapsed(), said)?;
     let offset = realtime_offset_ns();
     let output = open(&coverage, offset)?;
     let recording = recording
@@ -247,14 +248,23 @@ impl Run {
     }
 }
 
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said {
+    /// Also why points are not attached, and what that means.
+    pub(super) verbose: bool,
+    /// Nothing but errors.
+    pub(super) quiet: bool,
+}
+
 /// Says on standard error what is attached; an error if nothing is.
-fn say_what_is_seen(
+pub(super) fn say_what_is_seen(
     features: &Features,
     coverage: &Coverage,
     took: Duration,
-    args: &TraceArgs,
+    said_as: Said,
 ) -> Result<(), Failure> {
-    let start = Start { kernel: &features.release, coverage, took, verbose: args.verbose > 0 };
+    let start = Start { kernel: &features.release, coverage, took, verbose: said_as.verbose };
     let style = Style { color: false, ..Style::default() };
     let mut said = Vec::new();
     write_banner(&start, style, &mut said).map_err(Failure::Output)?;
@@ -265,13 +275,13 @@ fn say_what_is_seen(
         }
         return Err(Failure::NothingAttached(said));
     }
-    if !args.quiet {
+    if !said_as.quiet {
         say(&said);
     }
     Ok(())
 }
 
-fn check_privileges(features: &Features) -> Result<(), Failure> {
+pub(super) fn check_privileges(features: &Features) -> Result<(), Failure> {
     let missing = features.privileges.missing();
     if missing.is_empty() {
         return Ok(());
