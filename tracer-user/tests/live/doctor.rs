@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{backends, our_programs, pathtrace, wait_until};
+use crate::support::{backends, open_to_all, our_programs, pathtrace, wait_until};
 
 #[test]
 fn every_attached_point_of_this_kernel_fires() {
@@ -84,9 +84,4 @@ fn without_privilege_what_is_known_is_said_and_what_is_missing() {
     let text = String::from_utf8_lossy(&said.stdout);
     assert_eq!(said.status.code(), Some(1), "{text}");
     assert!(text.contains("CAP_BPF missing") && text.contains("kernel") && text.contains("sudo"), "{text}");
-}
-
-fn open_to_all() -> std::fs::Permissions {
-    use std::os::unix::fs::PermissionsExt as _;
-    std::fs::Permissions::from_mode(0o755)
 }

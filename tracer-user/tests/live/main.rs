@@ -21,6 +21,7 @@ mod namespaces;
 mod netlink;
 mod packets;
 mod peer;
+mod prove;
 mod recording;
 mod routes;
 mod support;

@@ -138,24 +138,29 @@ pub(super) fn set_down(device: &str) -> io::Result<()> {
 
 /// Gives a device an address.
 pub(super) fn add_address(device: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
-    address_request(libc::RTM_NEWADDR, device, address, prefix)
+    /// No other machine can have the address: it need not be asked whether one has.
+    const IFA_F_NODAD: u8 = 2;
+    address_request(libc::RTM_NEWADDR, device, address, prefix, IFA_F_NODAD)
+}
+
+/// Gives a device an address, and lets the kernel find out whether another machine has it.
+pub(super) fn add_address_with_care(device: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
+    address_request(libc::RTM_NEWADDR, device, address, prefix, 0)
 }
 
 /// Takes it away again.
 pub(super) fn remove_address(device: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
-    address_request(libc::RTM_DELADDR, device, address, prefix)
+    address_request(libc::RTM_DELADDR, device, address, prefix, 0)
 }
 
-fn address_request(kind: u16, device: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
-    /// No other machine can have the address: it need not be asked whether one has.
-    const IFA_F_NODAD: u8 = 2;
+fn address_request(kind: u16, device: &str, address: IpAddr, prefix: u8, flags: u8) -> io::Result<()> {
     let (family, bytes) = match address {
         IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
         IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
     };
     Request::new(kind, libc::NLM_F_CREATE)
         // `struct ifaddrmsg`.
-        .bytes(&[u8::try_from(family).unwrap(), prefix, IFA_F_NODAD, 0])
+        .bytes(&[u8::try_from(family).unwrap(), prefix, flags, 0])
         .bytes(&index_of(device)?.to_ne_bytes())
         .attribute(libc::IFA_LOCAL, &bytes)
         .attribute(libc::IFA_ADDRESS, &bytes)
@@ -196,7 +201,7 @@ pub(super) fn limit_rate(
 }
 
 /// The index of a device of this thread's namespace.
-fn index_of(device: &str) -> io::Result<u32> {
+pub(super) fn index_of(device: &str) -> io::Result<u32> {
     let name = std::ffi::CString::new(device).unwrap();
     // SAFETY: `name` ends with NUL and lives through the call.
     match unsafe { libc::if_nametoindex(name.as_ptr()) } {

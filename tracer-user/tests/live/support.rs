@@ -48,6 +48,12 @@ pub(crate) fn pathtrace() -> Command {
     Command::new(program)
 }
 
+/// For a folder whose programs every user may run.
+pub(crate) fn open_to_all() -> fs::Permissions {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::Permissions::from_mode(0o755)
+}
+
 /// Identifiers of the programs in the kernel that bear our names.
 pub(crate) fn our_programs() -> BTreeSet<u32> {
     loaded_programs()
@@ -259,56 +265,84 @@ pub(crate) fn stream(at: SocketAddr, bytes: usize, size: usize) {
     server.join().unwrap();
 }
 
-/// Counts the TCP packets of a port on the loopback device as tcpdump does: with a packet socket. The kernel does the
-/// counting, so that no packet is missed however many there are.
+/// Counts TCP packets on a device as tcpdump does: with a packet socket. The kernel does the counting, so that no packet is
+/// missed however many there are.
 pub(crate) struct Sniffer(OwnedFd);
 
 impl Sniffer {
+    /// IPv4 packets of a port on the loopback device. That shows each packet twice, outgoing and incoming; incoming ones
+    /// are counted.
     pub(crate) fn start(port: u16) -> Self {
         use libc::{
             BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_LD, BPF_LDX, BPF_MSH,
             BPF_RET,
         };
+        let sniffer = Self::on(
+            1,
+            &mut [
+                // IPv4, TCP; then either port.
+                step(BPF_LD | BPF_B | BPF_ABS, 0, 0, 0),
+                step(BPF_ALU | BPF_AND, 0xf0, 0, 0),
+                step(BPF_JMP | BPF_JEQ, 0x40, 0, 8),
+                step(BPF_LD | BPF_B | BPF_ABS, 9, 0, 0),
+                step(BPF_JMP | BPF_JEQ, 6, 0, 6),
+                step(BPF_LDX | BPF_B | BPF_MSH, 0, 0, 0),
+                step(BPF_LD | BPF_H | BPF_IND, 0, 0, 0),
+                step(BPF_JMP | BPF_JEQ, port.into(), 2, 0),
+                step(BPF_LD | BPF_H | BPF_IND, 2, 0, 0),
+                step(BPF_JMP | BPF_JEQ, port.into(), 0, 1),
+                step(BPF_RET, 1, 0, 0),
+                step(BPF_RET, 0, 0, 0),
+            ],
+        );
+        sniffer.only_incoming();
+        sniffer
+    }
+
+    /// All packets, IPv4 and IPv6, on a device of this thread's namespace, outgoing and incoming.
+    pub(crate) fn of_device(index: u32) -> Self {
+        use libc::{BPF_ABS, BPF_ALU, BPF_AND, BPF_B, BPF_JEQ, BPF_JMP, BPF_LD, BPF_RET};
+        Self::on(
+            index,
+            &mut [
+                step(BPF_LD | BPF_B | BPF_ABS, 0, 0, 0),
+                step(BPF_ALU | BPF_AND, 0xf0, 0, 0),
+                step(BPF_JMP | BPF_JEQ, 0x40, 0, 2),
+                step(BPF_LD | BPF_B | BPF_ABS, 9, 0, 0),
+                step(BPF_JMP | BPF_JEQ, 6, 3, 4),
+                step(BPF_JMP | BPF_JEQ, 0x60, 0, 3),
+                step(BPF_LD | BPF_B | BPF_ABS, 6, 0, 0),
+                step(BPF_JMP | BPF_JEQ, 6, 0, 1),
+                step(BPF_RET, 1, 0, 0),
+                step(BPF_RET, 0, 0, 0),
+            ],
+        )
+    }
+
+    /// Outgoing packets are not counted.
+    pub(crate) fn only_incoming(&self) {
+        set_option(&self.0, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1i32);
+    }
+
+    fn on(index: u32, steps: &mut [libc::sock_filter]) -> Self {
         // SAFETY: no memory is involved.
         let socket = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_DGRAM, 0) };
         assert!(socket >= 0, "packet socket: {}", std::io::Error::last_os_error());
         // SAFETY: `socket` is a new descriptor that nobody else owns.
         let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        let step = |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter {
-            code: u16::try_from(code).unwrap(),
-            jt,
-            jf,
-            k,
-        };
-        let mut steps = [
-            // IPv4, TCP; then either port.
-            step(BPF_LD | BPF_B | BPF_ABS, 0, 0, 0),
-            step(BPF_ALU | BPF_AND, 0xf0, 0, 0),
-            step(BPF_JMP | BPF_JEQ, 0x40, 0, 8),
-            step(BPF_LD | BPF_B | BPF_ABS, 9, 0, 0),
-            step(BPF_JMP | BPF_JEQ, 6, 0, 6),
-            step(BPF_LDX | BPF_B | BPF_MSH, 0, 0, 0),
-            step(BPF_LD | BPF_H | BPF_IND, 0, 0, 0),
-            step(BPF_JMP | BPF_JEQ, port.into(), 2, 0),
-            step(BPF_LD | BPF_H | BPF_IND, 2, 0, 0),
-            step(BPF_JMP | BPF_JEQ, port.into(), 0, 1),
-            step(BPF_RET, 1, 0, 0),
-            step(BPF_RET, 0, 0, 0),
-        ];
-        let program = libc::sock_fprog { len: 12, filter: steps.as_mut_ptr() };
+        let program =
+            libc::sock_fprog { len: u16::try_from(steps.len()).unwrap(), filter: steps.as_mut_ptr() };
         set_option(&socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program);
-        // The loopback device shows each packet twice, outgoing and incoming.
-        set_option(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &1i32);
         // SAFETY: `sockaddr_ll` is plain data, and zeroes are a value of it.
         let mut at: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         at.sll_family = u16::try_from(libc::AF_PACKET).unwrap();
         at.sll_protocol = u16::try_from(libc::ETH_P_ALL).unwrap().to_be();
-        at.sll_ifindex = 1;
+        at.sll_ifindex = i32::try_from(index).unwrap();
         // SAFETY: the pointer and the length describe `at`, which lives through the call.
         let result = unsafe {
             libc::bind(socket.as_raw_fd(), (&raw const at).cast(), u32::try_from(size_of_val(&at)).unwrap())
         };
-        assert_eq!(result, 0, "packet socket on lo: {}", std::io::Error::last_os_error());
+        assert_eq!(result, 0, "packet socket: {}", std::io::Error::last_os_error());
         Self(socket)
     }
 
@@ -330,6 +364,11 @@ impl Sniffer {
         assert_eq!(result, 0, "PACKET_STATISTICS: {}", std::io::Error::last_os_error());
         counts[0] as usize
     }
+}
+
+/// A step of a packet filter.
+fn step(code: u32, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code: u16::try_from(code).unwrap(), jt, jf, k }
 }
 
 /// Sets an option of a socket.
