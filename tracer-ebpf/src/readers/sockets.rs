@@ -86,9 +86,31 @@ struct HeldCall {
 #[map]
 static CALLS: LruHashMap<u32, HeldCall> = LruHashMap::with_max_entries(4096, 0);
 
-/// The sockets that a wanted datagram was queued on, where not all traffic is wanted.
+/// What is known of a UDP socket, where not all traffic is wanted.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Reader {
+    /// Its inode: its memory is used again.
+    inode: u32,
+    /// What was seen of it: [`QUEUED`], and what `filter` names.
+    seen: u32,
+}
+
+/// A wanted datagram was queued on the socket. No number of `filter`'s.
+const QUEUED: u32 = 1 << 31;
+
 #[map]
-static READERS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(4096, 0);
+static READERS: LruHashMap<u64, Reader> = LruHashMap::with_max_entries(4096, 0);
+
+/// What was seen of a UDP socket.
+#[inline(always)]
+fn seen_of_reader(sk: Address, inode: u32) -> u32 {
+    // SAFETY: an LRU map may hand this entry to another socket meanwhile, which has another inode.
+    match unsafe { READERS.get(sk) } {
+        Some(reader) if reader.inode == inode => reader.seen,
+        _ => 0,
+    }
+}
 
 /// The thread's call on this socket sends a wanted datagram: its record goes before that of the datagram.
 #[inline(never)]
@@ -141,10 +163,20 @@ fn tcp_readable(meta: Meta, sk: Address) {
 #[inline(always)]
 fn udp_readable(meta: Meta, sk: Address) {
     let skb = newest(sk);
-    if skb != 0 && datagram(meta, sk, skb) {
-        if !filter::is_open() {
-            let _ = READERS.insert(sk, 1, 0);
+    if skb == 0 {
+        return;
+    }
+    if filter::is_open() {
+        if datagram(meta, sk, skb, 0) {
+            sched::will_wake(meta, sk);
         }
+        return;
+    }
+    // Whoever has read from it before will read this.
+    let inode = unix::inode(sk);
+    let seen = seen_of_reader(sk, inode);
+    if datagram(meta, sk, skb, seen & !QUEUED) {
+        let _ = READERS.insert(sk, Reader { inode, seen: seen | QUEUED }, 0);
         sched::will_wake(meta, sk);
     }
 }
@@ -182,7 +214,7 @@ pub(crate) fn udp_read(args: &impl Args, meta: Meta, sk: usize, skb: usize, len:
     if (args.arg(len) as u32).cast_signed().is_negative() {
         return;
     }
-    datagram(meta, args.arg(sk), args.arg(skb));
+    datagram(meta, args.arg(sk), args.arg(skb), 0);
 }
 
 /// A process has received from a socket. `skb`: for UDP, the datagram that is next in the queue, 0 if it is empty: what was
@@ -199,13 +231,20 @@ pub(crate) fn udp_received(args: &impl Args, meta: Meta, sk: usize, ret: usize, 
     {
         return;
     }
-    // Who sent the datagram is not known any more, so a socket that wanted ones come to may read others as well.
-    // SAFETY: only whether there is an element counts.
-    if filter::is_open() || unsafe { READERS.get(sk) }.is_some() {
-        let is_connected = kread::u16_field(sk, &offset::SOCK_DPORT) != 0;
-        let aux = u32::from(is_connected || filter::wants_all_to(kread::u16_field(sk, &offset::SOCK_NUM)));
-        record::hop(meta, Hop { sk, skb: oldest(sk), seq: ret as u32, aux, ..EMPTY });
+    if !filter::is_open() {
+        let inode = unix::inode(sk);
+        let (seen, now) = (seen_of_reader(sk, inode), meta.marks());
+        if now & !seen != 0 {
+            let _ = READERS.insert(sk, Reader { inode, seen: seen | now }, 0);
+        }
+        // Who sent the datagram is not known any more, so a socket that wanted ones come to may read others as well.
+        if seen & QUEUED == 0 {
+            return;
+        }
     }
+    let is_connected = kread::u16_field(sk, &offset::SOCK_DPORT) != 0;
+    let aux = u32::from(is_connected || filter::wants_all_to(kread::u16_field(sk, &offset::SOCK_NUM)));
+    record::hop(meta, Hop { sk, skb: oldest(sk), seq: ret as u32, aux, ..EMPTY });
 }
 
 /// The datagram that a UDP socket's next read gets, 0 if there is none. `__skb_recv_udp` moves all that has come to a queue
@@ -232,9 +271,9 @@ pub(crate) fn consumed(args: &impl Args, meta: Meta, skb: usize) {
     }
 }
 
-/// A datagram that its protocol has received. Says whether it was one, and wanted.
+/// A datagram that its protocol has received, for a socket of which `seen` was seen. Says whether it was one, and wanted.
 #[inline(always)]
-fn datagram(meta: Meta, sk: Address, skb: Address) -> bool {
+fn datagram(meta: Meta, sk: Address, skb: Address, seen: u32) -> bool {
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, NetworkHeader::Recorded) || packet.key.protocol != UDP {
@@ -242,7 +281,7 @@ fn datagram(meta: Meta, sk: Address, skb: Address) -> bool {
     }
     // UDP lays other things over `skb->dev`, so the namespace is that of the socket.
     packet.key.net = kread::u64_field(sk, &offset::SOCK_NET);
-    packets::write(meta, skb, sk, 0, packet, 0, AUX_UNKNOWN)
+    packets::write(meta, skb, sk, 0, packet, seen, AUX_UNKNOWN)
 }
 
 /// Fills in the flow of a connected TCP socket; says whether it is one.

@@ -312,7 +312,7 @@ fn introduce(sk: Address, inode: u32, at: NameAt, len: u32, now: u32, announce: 
 
 /// The inode number of a socket, 0 if it has none (any more).
 #[inline(always)]
-fn inode(sk: Address) -> u32 {
+pub(super) fn inode(sk: Address) -> u32 {
     let socket = kread::u64_field(sk, &offset::SOCK_SOCKET);
     if socket == 0 {
         return 0;

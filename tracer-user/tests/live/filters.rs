@@ -350,6 +350,34 @@ fn a_connection_between_the_ends_of_an_earlier_one_is_another_one() {
     }
 }
 
+/// It is seen to use the socket only when it reads, which says nothing of who has sent.
+#[test]
+fn a_process_that_only_receives_datagrams() {
+    if let Some(backend) = one_backend() {
+        let datagrams = Datagrams::at(Ipv4Addr::LOCALHOST);
+        let own = std::fs::read("/proc/self/comm").unwrap();
+        let call_it = |name: &[u8]| std::fs::write("/proc/self/comm", name).unwrap();
+        let said = traced(&backend, &["--comm", NAME, "--proto", "udp"], || {
+            for _ in 0..ROUNDS {
+                datagrams.one.send_to(&[1; 10], datagrams.other.local_addr().unwrap()).unwrap();
+                call_it(NAME.as_bytes());
+                datagrams.other.recv(&mut [0; 10]).unwrap();
+                call_it(own.trim_ascii_end());
+                // Nobody who is wanted reads this.
+                datagrams.one.send_to(&[1; 20], datagrams.one.local_addr().unwrap()).unwrap();
+                datagrams.one.recv(&mut [0; 20]).unwrap();
+            }
+        });
+        said.assert_whole();
+        // The first shows who reads, the second that its flow is his.
+        let messages = said.messages();
+        assert!((ROUNDS - 2..ROUNDS).contains(&messages.len()), "{:#?}", said.paths);
+        for path in messages {
+            assert_eq!((&path["len"], hops(path).last()), (&10.into(), Some(&"udp_recvmsg")), "{path}");
+        }
+    }
+}
+
 #[test]
 fn a_namespace() {
     if let Some(backend) = one_backend() {
