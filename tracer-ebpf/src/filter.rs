@@ -13,7 +13,7 @@ use tracer_common::settings::{
 use crate::{
     flow::{self, FlowKey},
     kread::{self, Address, offset},
-    packet::{TCP, UDP, halves},
+    packet::{ICMP, ICMPV6, TCP, UDP, halves},
     record,
     words::{Name, is_zero},
 };
@@ -127,11 +127,13 @@ fn protocol(number: u8) -> bool {
     if PROTOCOLS.load() == 0 {
         return true;
     }
-    let bit = match number {
-        TCP => PROTOCOL_TCP,
-        UDP => PROTOCOL_UDP,
-        _ => PROTOCOL_ICMP,
-    };
+    let number = u64::from(number);
+    // Received packets are routed without a transport, which is none of these.
+    let bits = [(TCP, PROTOCOL_TCP), (UDP, PROTOCOL_UDP), (ICMP, PROTOCOL_ICMP), (ICMPV6, PROTOCOL_ICMP)];
+    let mut bit = 0;
+    for (protocol, its_bit) in bits {
+        bit |= is_zero(number ^ u64::from(protocol)) as u32 * its_bit;
+    }
     PROTOCOLS.load() & bit != 0
 }
 

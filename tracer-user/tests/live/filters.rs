@@ -378,6 +378,73 @@ fn a_process_that_only_receives_datagrams() {
     }
 }
 
+/// What was wanted leaves its memory to others.
+#[test]
+fn drops_of_other_processes_never_reach_the_ring_buffer() {
+    if let Some(backend) = one_backend() {
+        let datagrams = Datagrams::at(Ipv4Addr::LOCALHOST);
+        let closed = free_port();
+        let own = std::fs::read("/proc/self/comm").unwrap();
+        let call_it = |name: &[u8]| std::fs::write("/proc/self/comm", name).unwrap();
+        let events = [0, 20 * ROUNDS].map(|drops| {
+            let said = traced(&backend, &["--comm", NAME, "--proto", "udp"], || {
+                call_it(NAME.as_bytes());
+                // What is read goes to a store of 64 for the device layer first (`kfree_skb_napi_cache()`).
+                for _ in 0..ROUNDS {
+                    datagrams.exchange();
+                }
+                call_it(own.trim_ascii_end());
+                for _ in 0..drops {
+                    datagrams.one.send_to(&[1; 10], (Ipv4Addr::LOCALHOST, closed)).unwrap();
+                }
+            });
+            said.summary["events"].as_u64().unwrap()
+        });
+        // How often the scheduler is seen is chance.
+        assert!(events[1] < events[0] + 10 * ROUNDS as u64, "{events:?}");
+    }
+}
+
+/// Received packets are routed without naming a transport.
+#[test]
+fn routes_of_other_transports_never_reach_the_ring_buffer() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let port = free_port();
+        assert_nothing(&traced(&backend, &["--proto", "icmp", "--host", "192.0.2.0/24"], || {
+            talk(&mut network.connect(port));
+        }));
+    }
+}
+
+/// A packet that has left the namespace is no drop of the driver that it left by.
+#[test]
+fn drops_in_another_namespace_are_not_shown() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let sender = network.client.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+        let [client, server] = [&network.client, &network.server].map(|one| one.inode().to_string());
+        for (namespaces, expected) in [
+            (vec!["--netns", &client], None),
+            (vec!["--netns", &client, "--netns", &server], Some("kfree_skb")),
+        ] {
+            let args = [&["--proto", "udp", "--dport", "9"], &namespaces[..]].concat();
+            let said = traced(&backend, &args, || {
+                for _ in 0..ROUNDS {
+                    // It may be told that nobody listens.
+                    let _ = sender.send_to(&[1; 10], (SERVER, 9));
+                }
+            });
+            said.assert_whole();
+            assert!(!said.paths.is_empty());
+            for path in &said.paths {
+                assert_eq!(path["dropped"].is_null(), expected.is_none(), "{path}");
+                assert_eq!(hops(path).last(), Some(&expected.unwrap_or("dev_hard_start_xmit")), "{path}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_namespace() {
     if let Some(backend) = one_backend() {
