@@ -61,6 +61,9 @@ macro_rules! kernel_fields {
             TASK_COMM = "task_struct"."comm";
             TASK_PID = "task_struct"."pid";
             TASK_TGID = "task_struct"."tgid";
+            TASK_MM = "task_struct"."mm";
+            TASK_NSPROXY = "task_struct"."nsproxy";
+            NSPROXY_NET = "nsproxy"."net_ns";
             TASK_FILES = "task_struct"."files";
             FILES_FDT = "files_struct"."fdt";
             FDTABLE_MAX_FDS = "fdtable"."max_fds";
