@@ -1,7 +1,7 @@
 //! What the filters on the command line mean: names become numbers, or are refused by name.
 
 use std::{
-    fs, io,
+    fs,
     net::{IpAddr, ToSocketAddrs as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -11,6 +11,10 @@ use super::{Failure, say};
 use crate::{
     cli::FilterArgs,
     filter::{AddressRange, Side, UnixName, Wanted},
+    kernel::{
+        namespaces,
+        processes::{self, Number},
+    },
 };
 
 /// Where `ip netns` keeps the namespaces that it has named.
@@ -53,9 +57,7 @@ pub(super) fn wanted(args: &FilterArgs) -> Result<Wanted, Failure> {
 /// Processes and devices that are not there can match nothing; a socket's name may be bound later.
 fn check_names(wanted: &Wanted) -> Result<(), Failure> {
     for pid in &wanted.pids {
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            return Err(refused("--pid", &pid.to_string(), "there is no such process".to_owned()));
-        }
+        check_process(*pid).map_err(|why| refused("--pid", &pid.to_string(), why))?;
     }
     for name in &wanted.interfaces {
         // A name with a slash would leave the folder.
@@ -76,6 +78,25 @@ fn check_names(wanted: &Wanted) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What the kernel compares is the number of the process, as the first PID namespace has it.
+fn check_process(pid: u32) -> Result<(), String> {
+    // Without `/proc` nothing is known, and what follows says so.
+    if matches!(namespaces::sees_all_processes(), Ok(false)) {
+        return Err("pathtrace runs in a PID namespace of its own, and the kernel does not compare the numbers that \
+                    processes have there; start it outside (docker run --pid=host, or nsenter -t 1 -p), or give --comm"
+            .to_owned());
+    }
+    match processes::number(pid) {
+        Number::Process => Ok(()),
+        Number::Nobody => Err("there is no such process".to_owned()),
+        Number::ThreadOf { process, name } => {
+            let name: String =
+                name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+            Err(format!("this is a thread ({name}) of process {process}; give --pid {process}"))
+        }
+    }
 }
 
 /// The path that is traced must be the one that the application has bound: `/var/run/x` is not `/run/x`.
@@ -182,13 +203,14 @@ fn ranges(option: &'static str, text: &str) -> Result<Vec<AddressRange>, Failure
 /// The inode number of a network namespace.
 fn namespace(text: &str) -> Result<u32, Failure> {
     if let Ok(inode) = text.parse() {
-        return Ok(inode);
+        // The kernel gives it to none, and the programs take it for no filter.
+        return match inode {
+            0 => Err(refused("--netns", text, "no network namespace has the inode number 0".to_owned())),
+            inode => Ok(inode),
+        };
     }
     let path = if text.contains('/') { PathBuf::from(text) } else { Path::new(NAMED_NAMESPACES).join(text) };
-    let inode = fs::metadata(&path).and_then(|meta| {
-        u32::try_from(meta.ino()).map_err(|_| io::Error::other("its inode number is none of a namespace"))
-    });
-    inode.map_err(|error| {
+    namespaces::network(&path).map_err(|error| {
         let why = format!(
             "{}: {error}; give a name from `ip netns`, a path such as /proc/PID/ns/net, or its inode",
             path.display()
@@ -239,6 +261,7 @@ mod tests {
     fn a_namespace_is_a_number_or_a_file() {
         assert_eq!(namespace("4026531840").ok(), Some(4_026_531_840));
         assert!(namespace("/proc/self/ns/net").is_ok());
+        assert!(namespace("0").is_err() && namespace("/etc/hosts").is_err());
         let refused = namespace("no-such-namespace").unwrap_err().to_string();
         assert!(refused.contains("/run/netns/no-such-namespace"), "{refused}");
     }

@@ -4,4 +4,6 @@ pub mod btf;
 pub mod clock;
 pub mod drop_reasons;
 pub mod features;
+pub mod namespaces;
+pub mod processes;
 pub mod symbols;

@@ -661,13 +661,51 @@ fn a_least_latency() {
     }
 }
 
+/// Numbers of another PID namespace are other processes to the kernel.
+#[test]
+fn numbers_of_a_pid_namespace_are_refused() {
+    if let Some(backend) = one_backend() {
+        let said = std::thread::spawn(move || {
+            // SAFETY: no memory is involved; only what this thread, which ends here, starts is in the new namespace.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+            let args = ["--backend", &backend, "--duration", "50ms", "--pid", "1"];
+            pathtrace().args(args).output().unwrap()
+        });
+        let said = said.join().unwrap();
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("PID namespace"), "{stderr}");
+    }
+}
+
+/// What goes to an IPv4-mapped address is IPv4.
+#[test]
+fn an_ipv4_mapped_address() {
+    if let Some(backend) = one_backend() {
+        let datagrams = Datagrams::at(Ipv4Addr::LOCALHOST);
+        let [port, _] = datagrams.ports();
+        for host in ["::ffff:127.0.0.1", "::ffff:127.0.0.0/104"] {
+            let said = traced(&backend, &["--host", host, "--port", &port], || datagrams.exchange());
+            assert_eq!(counts(&said), [ROUNDS, ROUNDS], "{host}");
+        }
+    }
+}
+
 #[test]
 fn what_can_match_nothing_is_refused() {
     if let Some(backend) = one_backend() {
+        // A test runs in a thread of its own.
+        // SAFETY: no memory is involved.
+        let thread = unsafe { libc::gettid() }.to_string();
+        let give = format!("give --pid {}", std::process::id());
         for (args, says) in [
             (vec!["--pid", "4194305"], "no such process"),
             (vec!["--interface", "no-such-dev"], "no such device"),
+            (vec!["--pid", &thread], &give),
             (vec!["--netns", "no-such-namespace"], "/run/netns/no-such-namespace"),
+            (vec!["--netns", "0"], "--netns 0"),
+            (vec!["--netns", "/proc/self/status"], "no network namespace"),
+            (vec!["--netns", "/proc/self/ns/pid"], "no network namespace"),
             (vec!["--port", "no-such-service"], "/etc/services"),
             (vec!["--host", "10.0.0.0/33"], "10.0.0.0/33"),
             (vec!["--unix", "/run/x", "--port", "80"], "--unix"),
