@@ -29,6 +29,16 @@ pub const fn is_hop(kind: u8) -> bool {
     matches!(kind, KIND_HOP | KIND_UNIX | KIND_ROUTE)
 }
 
+/// Whether an ICMP message of this type is an error, which carries the beginning of the packet that it answers (RFC 792).
+pub const fn is_icmp_error(kind: u8) -> bool {
+    matches!(kind, 3 | 4 | 5 | 11 | 12)
+}
+
+/// [`is_icmp_error`] of `ICMPv6` (RFC 4443).
+pub const fn is_icmpv6_error(kind: u8) -> bool {
+    matches!(kind, 1..=4)
+}
+
 /// [`HopRecord::aux`] where the probe point could not tell.
 pub const AUX_UNKNOWN: u32 = u32::MAX;
 /// [`HopRecord::flow`] where there is no flow.

@@ -5,7 +5,10 @@ use std::{collections::VecDeque, net::IpAddr};
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use slotmap::SlotMap;
-use tracer_common::{event::HopRecord, probes::Point};
+use tracer_common::{
+    event::{HopRecord, is_icmp_error, is_icmpv6_error},
+    probes::Point,
+};
 
 use super::flows::FlowKey;
 use crate::model::{Device, Hop, Hops, Icmp, Incomplete, Protocol, Tcp};
@@ -40,8 +43,8 @@ impl Header {
     pub(super) fn icmp(self, protocol: Protocol) -> Option<Icmp> {
         let [_, _, kind, code] = self.seq.to_be_bytes();
         let is_error = match protocol {
-            Protocol::Icmp => matches!(kind, 3 | 4 | 5 | 11 | 12),
-            Protocol::Icmpv6 => matches!(kind, 1..=4),
+            Protocol::Icmp => is_icmp_error(kind),
+            Protocol::Icmpv6 => is_icmpv6_error(kind),
             _ => return None,
         };
         let answers = u8::try_from(self.ack).ok().filter(|_| is_error).map(Protocol::from_ip);
