@@ -19,6 +19,7 @@ macro_rules! kernel_fields {
             SK_BUFF_SK = "sk_buff"."sk";
             SK_BUFF_IIF = "sk_buff"."skb_iif";
             SK_BUFF_CB = "sk_buff"."cb";
+            SK_BUFF_NEXT = "sk_buff"."next";
             SK_BUFF_QUEUE_PREV = "sk_buff_head"."prev";
             SK_BUFF_QUEUE_NEXT = "sk_buff_head"."next";
             NET_DEVICE_IFINDEX = "net_device"."ifindex";

@@ -18,8 +18,9 @@ use crate::{
     record::{self, Hop, Meta},
 };
 
-/// `MSG_PEEK`: the datagram stays in the queue.
+/// `MSG_PEEK`: the datagram stays in the queue. `MSG_ERRQUEUE`: what is read is an error, from another queue.
 const MSG_PEEK: u32 = 2;
+const MSG_ERRQUEUE: u32 = 0x2000;
 
 /// A process calls send on a TCP socket. `seq`: the sequence number that its first byte gets if nobody else is
 /// sending; `len`: bytes.
@@ -210,11 +211,14 @@ pub(crate) fn read_up_to(args: &impl Args, meta: Meta, sk: usize) {
 /// A process has copied a datagram out of a UDP socket, and frees it. `skb`: the datagram.
 #[inline(always)]
 pub(crate) fn udp_read(args: &impl Args, meta: Meta, sk: usize, skb: usize, len: usize) {
-    // `udp_recvmsg` says so where it has only peeked, and the datagram stays in the queue.
-    if (args.arg(len) as u32).cast_signed().is_negative() {
-        return;
+    let (len, skb) = (args.arg(len) as u32, args.arg(skb));
+    // `udp_recvmsg` gives the negative length where it has only peeked, and the datagram stays in the queue. Of no bytes
+    // that says nothing; but what was taken is in no list any more (`__skb_unlink`).
+    let peeks =
+        len.cast_signed().is_negative() || len == 0 && kread::u64_field(skb, &offset::SK_BUFF_NEXT) != 0;
+    if !peeks {
+        datagram(meta, args.arg(sk), skb, 0);
     }
-    datagram(meta, args.arg(sk), args.arg(skb), 0);
 }
 
 /// A process has received from a socket. `skb`: for UDP, the datagram that is next in the queue, 0 if it is empty: what was
@@ -225,7 +229,7 @@ pub(crate) fn udp_received(args: &impl Args, meta: Meta, sk: usize, ret: usize, 
     let (sk, ret) = (args.arg(sk), args.arg(ret) as i32);
     let is_ip = matches!(kread::u16_field(sk, &offset::SOCK_FAMILY) as u8, AF_INET | AF_INET6);
     if ret < 0
-        || args.arg(flags) as u32 & MSG_PEEK != 0
+        || args.arg(flags) as u32 & (MSG_PEEK | MSG_ERRQUEUE) != 0
         || !is_ip
         || kread::u16_field(sk, &offset::SOCK_PROTOCOL) != u16::from(UDP)
     {
