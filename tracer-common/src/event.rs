@@ -55,7 +55,7 @@ pub const MARK_ENTERS: u16 = 2;
 
 /// [`HopRecord::marks`] of a UDP send call: it names no address, so the datagram goes to the socket's peer, by the route
 /// that the socket keeps.
-pub const MARK_TO_PEER: u16 = 4;
+pub const MARK_TO_PEER: u16 = 8;
 
 /// [`UnixRecord::marks`]: nothing that the socket sent before waits to be read (`sk->sk_wmem_alloc` is at its start).
 pub const MARK_NOTHING_QUEUED: u8 = 1;

@@ -54,6 +54,7 @@ impl Header {
 
 /// A packet, or a message on a UNIX socket, whose path has begun and not ended.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Packet {
     pub(super) id: u64,
     /// Address of its `sk_buff`, 0 for a message on a UNIX socket.
