@@ -116,8 +116,8 @@ pub struct UnixPattern {
     pub name: [u64; UNIX_WORDS],
     /// The bytes that count.
     pub mask: [u64; UNIX_WORDS],
-    /// How long the name must be, or 0 for any length.
-    pub len: u32,
-    /// Zero.
-    pub pad: u32,
+    /// How long the name must be at least: of no name all bytes are zero.
+    pub least: u32,
+    /// How long it may be.
+    pub most: u32,
 }

@@ -60,8 +60,7 @@ pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) 
             && kread::u16_field(sk, &offset::SOCK_TYPE) != DATAGRAM
             && let Some(meta) = meta.at(Point::UnixStreamConnect)
         {
-            let name = unix::NameAt::User(call.argument(1).wrapping_add(2));
-            unix::connects(meta, sk, name, call.argument(2) as u32);
+            unix::connects(meta, sk, unix::Name::user(call.argument(1), call.argument(2) as u32));
         }
         return;
     }
@@ -95,8 +94,7 @@ pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) 
     };
     match point {
         Point::UnixStreamSendmsg | Point::UnixDgramSendmsg => {
-            let to = if name == 0 { unix::NameAt::Nowhere } else { unix::NameAt::User(name.wrapping_add(2)) };
-            unix::sends(meta, sk, len, to, name_len);
+            unix::sends(meta, sk, len, unix::Name::user(name, name_len));
         }
         Point::TcpSendmsg => sockets::sends_tcp(meta, sk, len),
         _ => {
