@@ -1,6 +1,9 @@
 //! System calls, where the functions behind them cannot be probed.
 
-use aya_ebpf::Global;
+use aya_ebpf::{
+    Global,
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+};
 use tracer_common::{event::AUX_UNKNOWN, probes::Point, settings::Calls};
 
 use super::{sockets, unix};
@@ -12,12 +15,16 @@ use crate::{
     record::{self, Meta},
 };
 
-const CALLS: usize = Calls::Connect as usize + 1;
+const CALLS: usize = Calls::Recvmmsg as usize + 1;
 
 #[unsafe(no_mangle)]
 static SYSTEM_CALLS: Global<[u32; CALLS]> = Global::new([0; CALLS]);
 #[unsafe(no_mangle)]
 static CALL_ARGUMENTS: Global<[u32; 6]> = Global::new([0; 6]);
+#[unsafe(no_mangle)]
+static CALL_NUMBER: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static CALLS_ARE_SEEN: Global<u32> = Global::new(0);
 
 /// `S_IFMT`, `S_IFSOCK`.
 const FILE_TYPE: u16 = 0o170_000;
@@ -26,6 +33,9 @@ const SOCKET: u16 = 0o140_000;
 /// `SOCK_STREAM`, `SOCK_DGRAM`.
 const STREAM: u16 = 1;
 const DATAGRAM: u16 = 2;
+
+/// `MSG_PEEK`: what is read stays in the queue.
+const MSG_PEEK: u32 = 2;
 
 /// `struct iovec`s that are added up; with more of them the length is not known.
 const VECTORS: u64 = 8;
@@ -114,6 +124,36 @@ impl Call {
     fn argument(&self, index: usize) -> u64 {
         kread::read(self.regs, u64::from(CALL_ARGUMENTS.load()[index]))
     }
+}
+
+/// Whether it can be told in which system call the process on the CPU is.
+#[inline(always)]
+pub(super) fn are_seen() -> bool {
+    CALLS_ARE_SEEN.load() != 0
+}
+
+/// Whether the process on the CPU only looks at what it reads (`MSG_PEEK`), as far as that can be told.
+#[inline(always)]
+pub(super) fn peeks() -> bool {
+    are_seen() && call_peeks()
+}
+
+#[inline(never)]
+fn call_peeks() -> bool {
+    // SAFETY: the task on the CPU is alive, and so is its stack, where the registers are. The verifier knows the helpers
+    // where it comes here.
+    let call = unsafe { Call { regs: bpf_task_pt_regs(bpf_get_current_task_btf()) as Address } };
+    let number: u32 = kread::read(call.regs, u64::from(CALL_NUMBER.load()));
+    let numbers = SYSTEM_CALLS.load();
+    let is = |call: Calls| number == numbers[call as usize];
+    let flags = if is(Calls::Recvfrom) || is(Calls::Recvmmsg) {
+        call.argument(3)
+    } else if is(Calls::Recvmsg) {
+        call.argument(2)
+    } else {
+        0
+    };
+    flags as u32 & MSG_PEEK != 0
 }
 
 /// Bytes of all vectors together.

@@ -5,13 +5,13 @@ mod known;
 mod names;
 
 use tracer_common::{
-    event::{KIND_UNIX, MARK_LISTENS, MARK_NOTHING_QUEUED, UnixRecord},
+    event::{KIND_UNIX, MARK_LISTENS, MARK_NOTHING_QUEUED, MARK_TAKEN, UnixRecord},
     probes::Point,
 };
 
 use self::known::{is_wanted, look_up, mark, seen_of};
 pub(super) use self::names::Name;
-use super::{sched, sockets::newest};
+use super::{calls, sched, sockets::newest};
 use crate::{
     context::Args,
     filter::{self, BY_PROCESS},
@@ -217,6 +217,13 @@ fn copies(meta: Meta, skb: Address, offset: Option<u32>, len: u32) {
         return;
     }
     let is_stream = kread::u16_field(sk, &offset::SOCK_TYPE) == STREAM;
+    // `__skb_try_recv_from_queue` takes a datagram off the queue before it is copied, unless the call peeks. A stream's
+    // `sk_buff` stays there meanwhile.
+    let is_peeked =
+        if is_stream { calls::peeks() } else { kread::u64_field(skb, &offset::SK_BUFF_NEXT) != 0 };
+    if is_peeked {
+        return;
+    }
     let point = if is_stream { Point::UnixStreamRecvmsg } else { Point::UnixDgramRecvmsg };
     let Some(meta) = meta.at(point) else { return };
     if !is_wanted(seen_at_read(meta, skb, sk, !is_stream)) {
@@ -229,7 +236,8 @@ fn copies(meta: Meta, skb: Address, offset: Option<u32>, len: u32) {
         None => 0,
     };
     let total = kread::u32_field(skb, &offset::SK_BUFF_LEN);
-    write(meta, Unix { skb, sk, len, offset, total, descriptors: descriptors(skb), ..EMPTY });
+    let marks = if is_stream && !calls::are_seen() { 0 } else { MARK_TAKEN };
+    write(meta, Unix { skb, sk, len, offset, total, marks, descriptors: descriptors(skb), ..EMPTY });
 }
 
 /// `UNIXCB(skb)`.

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
 use tracer_common::{
-    event::{AUX_UNKNOWN, MARK_LISTENS, MARK_NOTHING_QUEUED, UnixNameRecord, UnixRecord},
+    event::{AUX_UNKNOWN, MARK_LISTENS, MARK_NOTHING_QUEUED, MARK_TAKEN, UnixNameRecord, UnixRecord},
     probes::Point,
 };
 
@@ -436,7 +436,7 @@ impl Correlator {
         };
         let unseen = socket.unseen.filter(may_be);
         let only = socket.only.filter(may_be).filter(|only| unseen != Some(*only));
-        let was_read = socket.last_read.0 == record.skb;
+        let was_read = socket.last_read.0 == record.skb && record.marks & MARK_TAKEN == 0;
         if was_read && unseen.or(only).is_none() {
             socket.is_peeked = true;
         }
