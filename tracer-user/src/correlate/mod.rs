@@ -305,7 +305,7 @@ impl Correlator {
 
     /// Ends a path. A reason that the packet has had since its start wins.
     fn end(&mut self, key: PacketKey, incomplete: Option<Incomplete>) {
-        let Some(packet) = self.in_flight.remove(key) else { return };
+        let Some(mut packet) = self.in_flight.remove(key) else { return };
         let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
         let waits_on = packet.read_on();
         let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
@@ -322,7 +322,7 @@ impl Correlator {
         let path = Path {
             id,
             flow: flow.map(|state| state.flow),
-            unix: packet.message.map(|message| self.unix.describe(&message)),
+            unix: packet.message.map(|message| self.unix.describe(&message, packet.called.take())),
             tcp: packet.tcp,
             icmp,
             retransmitted: packet.retransmitted,

@@ -86,42 +86,24 @@ impl Correlator {
         if self.closes_at_ns.is_some_and(|closed| hop.time_ns > closed) {
             return;
         }
-        let mut hops = Hops::new();
-        hops.push(hop);
-        let id = self.number();
-        let len = if record.len == AUX_UNKNOWN { 0 } else { record.len };
+        // A stream has no empty messages: such a call sends nothing.
+        if !connects && record.socket_type == STREAM && record.len == 0 {
+            return;
+        }
         let (sk, tid) = (record.sk, record.tid);
-        let key = self.keep(Packet {
-            id,
-            skb: 0,
-            flow: None,
-            received_on: None,
-            message: Some(Message {
-                sk,
-                to: record.peer,
-                socket_type: record.socket_type,
-                connects,
-                tid,
-                asked: record.len,
-                is_open: true,
-                ..Message::default()
-            }),
-            header: Header::default(),
-            tcp: None,
-            retransmitted: false,
-            len,
-            on_devices: ArrayVec::new(),
-            sender: (record.tgid != 0).then_some(record.tgid),
-            receiver: None,
-            woken_on: 0,
-            stage: hop.point,
-            hops,
-            routes: Vec::new(),
-            cut: Cut::default(),
-            awaits_reader: false,
-            dropped: None,
-            doubt: None,
-        });
+        let message = Message {
+            sk,
+            to: record.peer,
+            socket_type: record.socket_type,
+            connects,
+            tid,
+            asked: record.len,
+            is_open: true,
+            ..Message::default()
+        };
+        let len = if record.len == AUX_UNKNOWN { 0 } else { record.len };
+        let sender = (record.tgid != 0).then_some(record.tgid);
+        let key = self.begin_message(message, hop, len, sender, None);
         if connects {
             if let Some(before) = self.unix.connecting.insert(sk, key) {
                 self.end(before, Some(Incomplete::NeverRead));
@@ -147,6 +129,44 @@ impl Correlator {
             self.unix.calls.retain(|_, call| self.in_flight.get(call.packet).is_some());
         }
         self.unix.calls.insert(tid, Call { packet: key, sk, wakes: record.peer, connects });
+    }
+
+    /// A path begins.
+    fn begin_message(
+        &mut self,
+        message: Message,
+        hop: Hop,
+        len: u32,
+        sender: Option<u32>,
+        doubt: Option<Incomplete>,
+    ) -> PacketKey {
+        let mut hops = Hops::new();
+        hops.push(hop);
+        let id = self.number();
+        let called = self.unix.name(message.sk);
+        self.keep(Packet {
+            id,
+            skb: 0,
+            flow: None,
+            received_on: None,
+            message: Some(message),
+            called,
+            header: Header::default(),
+            tcp: None,
+            retransmitted: false,
+            len,
+            on_devices: ArrayVec::new(),
+            sender,
+            receiver: None,
+            woken_on: 0,
+            stage: hop.point,
+            hops,
+            routes: Vec::new(),
+            cut: Cut::default(),
+            awaits_reader: false,
+            dropped: None,
+            doubt,
+        })
     }
 
     /// Nothing that the socket has sent waits to be read any more.
@@ -220,14 +240,11 @@ impl Correlator {
     fn unix_readable(&mut self, record: &UnixRecord, hop: Hop) {
         let listens = record.marks & MARK_LISTENS != 0;
         let call = self.unix.calls.get(&record.tid).copied().filter(|call| wakes(call, record, listens));
-        let call = call.filter(|call| self.in_flight.get(call.packet).is_some());
-        let Some(call) = call else {
-            // Nobody's: what is read of it is not to be taken for anybody else's.
-            if !listens && record.skb != 0 && record.peer != 0 {
-                self.queue_nobodys(record);
-            }
-            return;
-        };
+        let Some(call) = call else { return self.woken_without_call(record, hop) };
+        if self.in_flight.get(call.packet).is_none() {
+            // Its path has ended. What is read of this is not to be taken for anybody else's.
+            return self.queue_nobodys(record);
+        }
         let Some(packet) = self.in_flight.get_mut(call.packet) else { return };
         let Some(message) = &mut packet.message else { return };
         message.to = record.sk;
@@ -248,11 +265,57 @@ impl Correlator {
     }
 
     fn queue_nobodys(&mut self, record: &UnixRecord) {
-        let before = self.unix.buffers.get(&record.skb).map(|before| before.packet);
-        if before.is_none_or(|before| self.in_flight.get(before).is_none()) {
+        if record.skb != 0 && record.peer != 0 && self.owner(record.skb).is_none() {
             let buffer = Buffer { packet: PacketKey::default(), sk: record.peer, len: record.len };
             self.unix.queue(record.skb, buffer, &self.in_flight);
         }
+    }
+
+    /// The message that an `sk_buff` in a queue is of.
+    fn owner(&self, skb: u64) -> Option<PacketKey> {
+        let owner = self.unix.buffers.get(&skb)?.packet;
+        self.in_flight.get(owner).map(|_| owner)
+    }
+
+    /// A thread sends, and its call was not seen: it began before the trace, or it is none of those that are known where
+    /// functions cannot be probed (`io_uring`, `pwritev2`, those of 32-bit programs, the further messages of `sendmmsg`).
+    fn woken_without_call(&mut self, record: &UnixRecord, hop: Hop) {
+        if record.marks & MARK_LISTENS != 0 {
+            return;
+        }
+        if self.closes_at_ns.is_some_and(|closed| hop.time_ns > closed) {
+            return self.queue_nobodys(record);
+        }
+        // If the reader has taken the `sk_buff` already, that of another message may be behind it; and so may that of another
+        // thread that is sending on the same socket.
+        let is_shared = self.unix.sockets.get(&record.peer).is_some_and(|socket| socket.open > 0);
+        let is_known = self.unix.buffers.contains_key(&record.skb);
+        let is_seen = record.skb != 0 && record.peer != 0 && !is_shared && !is_known;
+        let message = Message {
+            sk: if is_seen { record.peer } else { 0 },
+            to: record.sk,
+            socket_type: record.socket_type,
+            tid: record.tid,
+            asked: AUX_UNKNOWN,
+            queued: if is_seen { record.len } else { 0 },
+            buffers: u32::from(is_seen),
+            descriptors: if is_seen { record.descriptors.into() } else { 0 },
+            ..Message::default()
+        };
+        let key = self.begin_message(message, hop, message.queued, None, Some(Incomplete::StartNotSeen));
+        if let Some(packet) = self.in_flight.get_mut(key) {
+            packet.woken_on = record.sk;
+            packet.awaits_reader = true;
+        }
+        if !is_seen || !self.coverage.sees(read_point(record.socket_type)) {
+            self.queue_nobodys(record);
+            return self.end(key, None);
+        }
+        let socket = self.unix.socket(record.peer);
+        socket.unread.push_back(key);
+        socket.live += 1;
+        let buffer = Buffer { packet: key, sk: record.peer, len: record.len };
+        self.unix.queue(record.skb, buffer, &self.in_flight);
     }
 
     /// The connection is in the listener's queue.
@@ -271,8 +334,7 @@ impl Correlator {
     fn buffer_queued(&mut self, call: Call, record: &UnixRecord) {
         let key = call.packet;
         let is_seen = record.skb != 0 && record.peer == call.sk;
-        let owner = self.unix.buffers.get(&record.skb).filter(|_| is_seen).map(|buffer| buffer.packet);
-        let owner = owner.filter(|owner| self.in_flight.get(*owner).is_some());
+        let owner = self.owner(record.skb).filter(|_| is_seen);
         // A reader of a stream takes an `sk_buff` off the queue after it has copied all of it.
         let is_read = is_seen
             && self.unix.sockets.get(&call.sk).is_some_and(|it| it.last_read == (record.skb, record.len))
