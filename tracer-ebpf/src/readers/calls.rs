@@ -85,15 +85,21 @@ pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) 
     let Some(meta) = meta.at(point) else { return };
     // Where the message is described by a `struct msghdr`: name, length of the name, vectors, their number.
     let message = if is(Calls::Sendmsg) || is(Calls::Sendmmsg) { call.argument(1) } else { 0 };
+    let is_unix = matches!(point, Point::UnixStreamSendmsg | Point::UnixDgramSendmsg);
     let len = if is(Calls::Write) || is(Calls::Sendto) {
         call.argument(2) as u32
     } else if is(Calls::Writev) {
         sum(call.argument(1), call.argument(2))
-    } else if is(Calls::Sendmsg) {
+    } else if is(Calls::Sendmsg) || is(Calls::Sendmmsg) && is_unix {
+        // Of several messages this is the start of the first one.
         sum(kread::read_user(message.wrapping_add(16)), kread::read_user(message.wrapping_add(24)))
     } else {
         AUX_UNKNOWN
     };
+    // Without its length the first message of several on a stream does not end.
+    if is(Calls::Sendmmsg) && matches!(point, Point::UnixStreamSendmsg) && len == AUX_UNKNOWN {
+        return;
+    }
     // Where to, if the call says so.
     let (name, name_len) = if is(Calls::Sendto) {
         (call.argument(4), call.argument(5) as u32)

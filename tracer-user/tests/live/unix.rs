@@ -1,5 +1,6 @@
 //! Messages on UNIX sockets, whatever pieces they are read in, and their names.
 
+mod odd;
 mod wanted;
 
 use std::{
