@@ -37,8 +37,15 @@ pub const NO_FLOW: u64 = 0;
 /// [`HopRecord::marks`]: the packet has come in by a device before (`skb->skb_iif` is set), so it is being forwarded.
 pub const MARK_FORWARDED: u16 = 1;
 
+/// [`HopRecord::marks`]: the packet holds several datagrams of one size (`gso_size` is set, as `UDP_SEGMENT` asks for).
+pub const MARK_SEVERAL: u16 = 4;
+
 /// [`HopRecord::marks`]: the packet comes into the namespaces that are traced, out of one that may not be.
 pub const MARK_ENTERS: u16 = 2;
+
+/// [`HopRecord::marks`] of a UDP send call: it names no address, so the datagram goes to the socket's peer, by the route
+/// that the socket keeps.
+pub const MARK_TO_PEER: u16 = 4;
 
 /// [`UnixRecord::marks`]: nothing that the socket sent before waits to be read (`sk->sk_wmem_alloc` is at its start).
 pub const MARK_NOTHING_QUEUED: u8 = 1;

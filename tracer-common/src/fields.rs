@@ -40,7 +40,11 @@ macro_rules! kernel_fields {
             SOCK_TYPE = "sock"."sk_type";
             SOCK_WMEM_ALLOC = "sock"."sk_wmem_alloc.refs.counter";
             SOCK_RECEIVE_QUEUE = "sock"."sk_receive_queue";
+            SK_BUFF_END = "sk_buff"."end";
+            SHARED_INFO_GSO_SIZE = "skb_shared_info"."gso_size";
             SOCK_SOCKET = "sock"."sk_socket";
+            SOCK_WAIT_QUEUE = "sock"."sk_wq";
+            SOCKET_WQ_WAITING = "socket_wq"."wait.head";
             SOCK_DST_CACHE = "sock"."sk_dst_cache";
             DST_DEV = "dst_entry"."dev";
             TCP_SOCK_RCV_NXT = "tcp_sock"."rcv_nxt";
@@ -78,6 +82,7 @@ macro_rules! kernel_fields {
             FIB6_RESULT_NH = "fib6_result"."nh";
             FIB6_RESULT_ROUTE = "fib6_result"."f6i";
             FIB6_RESULT_TYPE = "fib6_result"."fib6_type";
+            NET_FIB6_NULL_ENTRY = "net"."ipv6.fib6_null_entry";
             FIB6_INFO_PREFSRC = "fib6_info"."fib6_prefsrc.addr";
             FIB6_TABLE_ID = "fib6_table"."tb6_id";
             FLOWI6_PROTO = "flowi6"."__fl_common.flowic_proto";

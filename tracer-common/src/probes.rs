@@ -97,7 +97,7 @@ macro_rules! probe_points {
                 about "The receive softirq starts to take packets off this CPU's input queue.";
 
             NetifReceiveSkb "netif_receive_skb" in Ip, Any;
-                functions ["__netif_receive_skb"] read received(skb: 0);
+                functions none "packets that drivers hand over in lists pass none that all packets pass";
                 tracepoint "net:netif_receive_skb" read received(skb: 0);
                 about "The packet is taken off the queue and handed to its protocol.";
 

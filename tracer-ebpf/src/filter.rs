@@ -11,9 +11,9 @@ use tracer_common::settings::{
 };
 
 use crate::{
-    flow::FlowKey,
+    flow::{self, FlowKey},
     kread::{self, Address, offset},
-    packet::{TCP, UDP},
+    packet::{TCP, UDP, halves},
     record,
     words::{Name, is_zero},
 };
@@ -179,13 +179,8 @@ fn namespace(net: Address) -> bool {
 
 /// `--host`, `--saddr` and `--daddr`: values of one kind are joined with OR, the kinds with AND.
 #[inline(never)]
-#[allow(clippy::many_single_char_names, reason = "the bytes of a word")]
 fn addresses(key: &FlowKey) -> bool {
-    let words = |bytes: &[u8; 16]| {
-        let [a, b, c, d, e, f, g, h, rest @ ..] = *bytes;
-        [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
-    };
-    let (source, destination) = (words(&key.saddr), words(&key.daddr));
+    let (source, destination) = (halves(&key.saddr), halves(&key.daddr));
     let count = ADDRESS_COUNT.load();
     // A bit for each side: asked for, and matched.
     let (mut asked, mut matched) = (0, 0);
@@ -241,8 +236,7 @@ pub(crate) fn device(dev: Address) -> u32 {
 
 #[inline(never)]
 fn is_wanted_device(dev: Address) -> u32 {
-    let name = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
-    if is_among(&INTERFACES, INTERFACE_COUNT.load(), name) { ON_DEVICE } else { 0 }
+    if is_among(&INTERFACES, INTERFACE_COUNT.load(), flow::device_name(dev)) { ON_DEVICE } else { 0 }
 }
 
 /// Whether the name is one of the first `count` names of the table.

@@ -11,8 +11,9 @@ use crate::{
     counter::add_one,
     filter,
     kread::{self, Address, Plain, offset},
-    record,
-    words::{Name, bytes_of},
+    packet::Packet,
+    record::{self, Meta},
+    words::{Name, bytes_of, is_zero, until_nul},
 };
 
 /// `AF_UNIX`.
@@ -51,17 +52,34 @@ struct Known {
     id: u64,
     /// What was seen of it, as `filter` names it.
     seen: u32,
-    pad: u32,
+    /// Sequence number of the last SYN that was sent on it; 0 if none was seen.
+    syn: u32,
 }
 
 /// Exact, with no hash in its place: two flows never share a number.
 #[map]
 static FLOWS: LruHashMap<FlowKey, Known> = LruHashMap::with_max_entries(65536, 0);
 
-/// What was seen of the flow of a packet that is on its way between two namespaces, by `sk_buff`. Its flow in the other
-/// one is another flow.
+/// A packet that is on its way between two namespaces. Its flow in the other one is another flow.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Traveller {
+    /// `Packet::fingerprint`.
+    fingerprint: u64,
+    /// When the driver got it.
+    left_ns: u64,
+    /// What was seen of its flow.
+    seen: u32,
+    pad: u32,
+}
+
+/// By `sk_buff`. A network card frees the packet, and whoever gets its memory is no traveller.
 #[map]
-static TRAVELLING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
+static TRAVELLING: LruHashMap<u64, Traveller> = LruHashMap::with_max_entries(16384, 0);
+
+/// A driver that does not hand a packet to another device within this time has sent it away, ns. Emulated machines take
+/// milliseconds.
+const TRAVELS_NS: u64 = 100_000_000;
 
 #[map]
 static FLOW_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
@@ -74,6 +92,17 @@ static DEVICES: LruHashMap<[u64; 2], Name> = LruHashMap::with_max_entries(1024, 
 /// hop tries again. `None` if the filter does not want it.
 #[inline(always)]
 pub(crate) fn wanted(key: &FlowKey, seen: u32) -> Option<u64> {
+    wanted_since(key, seen, 0)
+}
+
+/// [`wanted`] for a packet, which may begin a connection.
+#[inline(always)]
+pub(crate) fn wanted_packet(packet: &Packet, seen: u32) -> Option<u64> {
+    wanted_since(&packet.key, seen, packet.begins())
+}
+
+#[inline(always)]
+fn wanted_since(key: &FlowKey, seen: u32, syn: u32) -> Option<u64> {
     if !filter::packet(key) {
         return None;
     }
@@ -82,54 +111,67 @@ pub(crate) fn wanted(key: &FlowKey, seen: u32) -> Option<u64> {
     if needed == 0 {
         return Some(number(key, 0));
     }
-    let seen = seen_of(key, seen);
+    let seen = seen_of(key, seen, syn);
     (seen & needed == needed).then(|| number(key, seen))
 }
 
-/// What was seen of a flow, with what is seen now. Who uses a socket uses both directions.
+/// What was seen of a flow, with what is seen now. Who uses a socket uses both directions. A SYN begins a connection, and
+/// what was seen of an earlier one between the same ends says nothing of it; but a SYN comes by several times, and may be
+/// sent again, so only one with another sequence number does.
 #[inline(never)]
-fn seen_of(key: &FlowKey, now: u32) -> u32 {
+fn seen_of(key: &FlowKey, now: u32, syn: u32) -> u32 {
     // SAFETY: an LRU map may hand this entry to another flow meanwhile; then a flow is wanted that is not, or is not yet.
-    let before = unsafe { FLOWS.get(key) }.map_or(0, |known| known.seen);
-    if now & !before != 0 {
-        remember(key, now);
+    let (mut before, last_syn) = unsafe { FLOWS.get(key) }.map_or((0, 0), |known| (known.seen, known.syn));
+    let begins = syn != 0 && syn != last_syn;
+    let kept = if begins { 0 } else { u32::MAX };
+    before &= kept;
+    if begins || now & !before != 0 {
+        remember(key, kept, now, syn);
         let back = FlowKey { saddr: key.daddr, daddr: key.saddr, sport: key.dport, dport: key.sport, ..*key };
-        remember(&back, now);
+        remember(&back, kept, now, 0);
     }
     before | now
 }
 
+/// `kept`: what still holds of what was seen before. `syn`: the sequence number of a SYN, or 0.
 #[inline(always)]
-fn remember(key: &FlowKey, now: u32) {
+fn remember(key: &FlowKey, kept: u32, now: u32, syn: u32) {
     if let Some(known) = FLOWS.get_ptr_mut(key) {
         // SAFETY: a live element of the map; an update that is lost is made by the next packet.
-        unsafe { (*known).seen |= now };
+        unsafe {
+            (*known).seen = (*known).seen & kept | now;
+            if syn != 0 {
+                (*known).syn = syn;
+            }
+        }
     } else {
-        let _ = FLOWS.insert(key, Known { id: NO_FLOW, seen: now, pad: 0 }, 0);
+        let _ = FLOWS.insert(key, Known { id: NO_FLOW, seen: now, syn }, 0);
     }
 }
 
 /// A wanted packet leaves through a device that may lead into another namespace.
 #[inline(always)]
-pub(crate) fn leaves(skb: Address) {
+pub(crate) fn leaves(meta: &Meta, skb: Address, packet: &Packet) {
     let needed = filter::needed_of_flow();
     if needed != 0 {
-        let _ = TRAVELLING.insert(skb, needed, 0);
+        let fingerprint = packet.fingerprint();
+        let traveller = Traveller { fingerprint, left_ns: meta.time_ns, seen: needed, pad: 0 };
+        let _ = TRAVELLING.insert(skb, traveller, 0);
     }
 }
 
 /// What is known of a packet that comes out of a device.
 #[inline(always)]
-pub(crate) fn arrives(skb: Address) -> u32 {
+pub(crate) fn arrives(meta: &Meta, skb: Address, packet: &Packet) -> u32 {
     if filter::needed_of_flow() == 0 {
         return 0;
     }
-    // SAFETY: one aligned word.
-    let seen = unsafe { TRAVELLING.get(skb) }.copied().unwrap_or(0);
-    if seen != 0 {
-        let _ = TRAVELLING.remove(skb);
-    }
-    seen
+    // SAFETY: an LRU map may hand this entry to another packet meanwhile, whose fingerprint is another one.
+    let Some(traveller) = unsafe { TRAVELLING.get(skb) }.copied() else { return 0 };
+    let _ = TRAVELLING.remove(skb);
+    let is_it = is_zero(traveller.fingerprint ^ packet.fingerprint());
+    let is_recent = u64::from(meta.time_ns.wrapping_sub(traveller.left_ns) < TRAVELS_NS);
+    traveller.seen & ((is_it & is_recent) as u32).wrapping_neg()
 }
 
 #[inline(always)]
@@ -169,7 +211,9 @@ fn announce(key: &FlowKey, seen: u32) -> u64 {
     }
     // Announced first, entered second: no other CPU can use a number that userspace has not heard of. Two CPUs may
     // announce the same flow under two numbers, which userspace allows for.
-    let _ = FLOWS.insert(key, Known { id, seen, pad: 0 }, 0);
+    // SAFETY: one aligned word, which may be another flow's only after 65536 younger ones.
+    let syn = unsafe { FLOWS.get(key) }.map_or(0, |known| known.syn);
+    let _ = FLOWS.insert(key, Known { id, seen, syn }, 0);
     log_announced(id, key.sport, key.dport);
     id
 }
@@ -201,10 +245,16 @@ fn next_number() -> Option<u64> {
     None
 }
 
+/// What a device is called.
+#[inline(always)]
+pub(crate) fn device_name(dev: Address) -> Name {
+    until_nul(kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load())))
+}
+
 /// Announces the name of a device, if it is not known under this name yet. A function of its own for the stack's sake.
 #[inline(never)]
 pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
-    let name: Name = kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load()));
+    let name = device_name(dev);
     let key = [net, u64::from(ifindex)];
     // SAFETY: a torn name only makes the comparison fail, and the name is sent once more.
     if let Some(known) = unsafe { DEVICES.get(key) }

@@ -3,6 +3,7 @@
 use crate::{
     flow::{AF_INET, AF_INET6, FlowKey},
     kread::{self, Address, Plain, offset},
+    words::{is_zero, mix},
 };
 
 /// `IPPROTO_TCP`.
@@ -112,6 +113,29 @@ impl Packet {
         )
     }
 
+    /// Of a SYN without ACK, which begins a connection, the sequence number; else 0.
+    #[inline(always)]
+    pub(crate) fn begins(&self) -> u32 {
+        const SYN: u32 = 0x02;
+        const ACK: u32 = 0x10;
+        if self.tcp_flags & (SYN | ACK) == SYN { self.seq } else { 0 }
+    }
+
+    /// What tells this packet from others that may lie in the same memory, on all its way: of TCP what the header numbers,
+    /// of the others also its ends, which only translation of addresses changes.
+    #[inline(always)]
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let key = &self.key;
+        let [a, b] = halves(&key.saddr);
+        let [c, d] = halves(&key.daddr);
+        let ports = u64::from(key.sport) << 16 | u64::from(key.dport);
+        let ends = mix(mix(mix(mix(ports, a), b), c), d);
+        let is_tcp = is_zero(u64::from(key.protocol ^ TCP));
+        let header = mix(u64::from(self.seq) << 32 | u64::from(self.ack), u64::from(self.len));
+        let kind = u64::from(key.protocol) << 8 | u64::from(self.tcp_flags);
+        mix(mix(header, kind), ends & is_tcp.wrapping_sub(1))
+    }
+
     /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP, UDP or ICMP.
     #[inline(always)]
     pub(crate) fn read_transport(&mut self, transport: Address, len: u32) -> bool {
@@ -137,6 +161,14 @@ impl Packet {
         }
         true
     }
+}
+
+/// An address as two words.
+#[inline(always)]
+#[allow(clippy::many_single_char_names, reason = "the bytes of a word")]
+pub(crate) fn halves(address: &[u8; 16]) -> [u64; 2] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = *address;
+    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
 }
 
 /// Reads an ICMP header, and of an error the ports of the packet that it answers (RFC 792, RFC 4443): an error goes back

@@ -31,7 +31,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 
 #[map]
-static ENABLED: Array<u64> = Array::with_max_entries(Backend::ALL.len() as u32, 0);
+static ENABLED: Array<[u64; Backend::ALL.len()]> = Array::with_max_entries(1, 0);
 
 /// The name under which a process was last announced.
 #[map]
@@ -68,6 +68,12 @@ impl Meta {
         (enabled(self.backend) >> (point as u64) & 1 != 0).then_some(Self { point, ..self })
     }
 
+    /// Whether the driver of a device other than the loopback device is given the packet.
+    #[inline(always)]
+    pub(crate) fn is_at_driver(&self) -> bool {
+        self.point as u8 == Point::DevHardStartXmit as u8
+    }
+
     /// The same, where a point of process context may have been reached otherwise.
     #[inline(always)]
     pub(crate) fn in_process_if(self, condition: bool) -> Self {
@@ -94,7 +100,7 @@ impl Meta {
 
 #[inline(always)]
 fn enabled(backend: Backend) -> u64 {
-    ENABLED.get(backend as u32).copied().unwrap_or(0)
+    ENABLED.get(0).map_or(0, |points| points[backend as usize])
 }
 
 /// What a reader found out; the rest of a [`HopRecord`] is the same everywhere.

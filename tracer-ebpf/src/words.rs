@@ -13,8 +13,8 @@ pub(crate) fn bytes_of(name: Name) -> [u8; size_of::<Name>()] {
     unsafe { core::mem::transmute(name) }
 }
 
-/// A name with what comes after its first NUL zeroed: `__set_task_comm()` leaves the end of a longer former name there
-/// before 5.17.
+/// A name with what comes after its first NUL zeroed: the end of a longer former name stays there, of a
+/// process before 5.17 (`__set_task_comm()`), of a device on all kernels (`dev_change_name()`).
 #[inline(always)]
 pub(crate) fn until_nul([first, second]: Name) -> Name {
     let end = first_nul(first);
@@ -31,6 +31,12 @@ fn first_nul(word: u64) -> u64 {
 #[inline(always)]
 fn up_to(bit: u64) -> u64 {
     bit ^ bit.wrapping_sub(1)
+}
+
+/// A hash with one more word in it (the step of `FxHash`).
+#[inline(always)]
+pub(crate) fn mix(hash: u64, word: u64) -> u64 {
+    (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
 }
 
 /// 1 for 0, and 0 for all else. LLVM would make a branch of anything but assembly.

@@ -160,9 +160,6 @@ pub struct FilterArgs {
     /// Only flows whose packets pass this device
     #[arg(short, long = "interface", value_name = "DEV")]
     pub interfaces: Vec<String>,
-    /// Show only paths that take at least this long: 50us, 2ms
-    #[arg(long, value_name = "TIME", value_parser = parse_latency)]
-    pub min_latency: Option<Duration>,
 }
 
 /// Arguments of `doctor`.
@@ -238,6 +235,9 @@ pub struct OutputArgs {
     /// No paths, only the summary at the end
     #[arg(long, help_heading = "Output")]
     pub summary: bool,
+    /// Show only paths that take at least this long, and incomplete ones: 50us, 2ms
+    #[arg(long, value_name = "TIME", help_heading = "Output", value_parser = parse_latency)]
+    pub min_latency: Option<Duration>,
     /// Times of the hops: since the hop before, since the first, or of the clock (UTC)
     #[arg(short, long, value_name = "KIND", help_heading = "Output", default_value = "delta")]
     pub time: Time,
@@ -308,6 +308,11 @@ pub enum Color {
 }
 
 impl OutputArgs {
+    /// The least time of paths that are shown, ns.
+    pub fn min_ns(&self) -> u64 {
+        self.min_latency.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX))
+    }
+
     /// The form, `--json` included.
     pub fn form(&self) -> Format {
         if self.json { Format::Json } else { self.format }

@@ -421,7 +421,7 @@ mod tests {
             Filter::new(ports(&[1, 2, 3, 4, 5, 6, 7, 8, 9])),
             Err(FilterError::TooMany { option: "--port", given: 9, most: 8 })
         );
-        assert_eq!(Filter::new(ports(&[443, 80, 443])).unwrap().ports(), [80, 443, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(Filter::new(ports(&[443, 80, 443])).unwrap().ports(), [80, 443, 80, 80, 80, 80, 80, 80]);
         let long = Wanted { comms: vec!["a-name-of-16-byt".to_owned()], ..Wanted::default() };
         assert!(matches!(Filter::new(long), Err(FilterError::NameLength { option: "--comm", .. })));
     }

@@ -26,7 +26,7 @@ pub struct Output {
 pub struct Shown {
     /// At most so many.
     pub count: Option<u64>,
-    /// Only those that take at least so long, ns.
+    /// Only those that take at least so long, ns, and incomplete ones.
     pub min_ns: u64,
 }
 
@@ -76,7 +76,8 @@ impl Session {
                 self.trust.cut_off += 1;
                 continue;
             }
-            if path.total_ns() < self.shown.min_ns {
+            // How long an incomplete one takes is not known.
+            if path.incomplete.is_none() && path.total_ns() < self.shown.min_ns {
                 self.trust.too_short += 1;
                 continue;
             }

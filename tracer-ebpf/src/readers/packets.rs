@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray},
 };
 use tracer_common::{
-    event::{AUX_UNKNOWN, MARK_ENTERS, MARK_FORWARDED},
+    event::{AUX_UNKNOWN, MARK_ENTERS, MARK_FORWARDED, MARK_SEVERAL},
     probes::Point,
 };
 
@@ -71,10 +71,8 @@ pub(crate) fn packet_to_device(args: &impl Args, meta: Meta, skb: usize, dev: us
         if let Some(meta) = meta.at(Point::LoopbackXmit) {
             on_device(meta, skb, 0, 0, NetworkHeader::Recorded);
         }
-    } else if let Some(meta) = meta.at(Point::DevHardStartXmit)
-        && on_device(meta, skb, 0, 0, NetworkHeader::Recorded)
-    {
-        flow::leaves(skb);
+    } else if let Some(meta) = meta.at(Point::DevHardStartXmit) {
+        on_device(meta, skb, 0, 0, NetworkHeader::Recorded);
     }
 }
 
@@ -179,13 +177,12 @@ pub(crate) fn dropped(args: &impl Args, meta: Meta, skb: usize, location: usize,
     }
 }
 
-/// Whether it was wanted.
 #[inline(always)]
-fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkHeader) -> bool {
+fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkHeader) {
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, header) {
-        return false;
+        return;
     }
     let dev = kread::u64_field(skb, &offset::SK_BUFF_DEV);
     let ifindex = kread::u32_field(dev, &offset::NET_DEVICE_IFINDEX);
@@ -196,20 +193,31 @@ fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkH
         seen |= filter::process();
     }
     if ifindex != LOOPBACK && matches!(header, NetworkHeader::Data) {
-        seen |= flow::arrives(skb);
+        seen |= flow::arrives(&meta, skb, packet);
     }
-    let Some(flow) = flow::wanted(&packet.key, seen | meta.marks()) else { return false };
+    let Some(flow) = flow::wanted_packet(packet, seen | meta.marks()) else { return };
     if ifindex != LOOPBACK {
         flow::device(dev, packet.key.net, ifindex);
     }
-    if sk != 0 && packet.key.protocol == UDP && !filter::is_open() {
-        sockets::release_call(&meta, sk);
+    let mut marks = marks;
+    if sk != 0 && packet.key.protocol == UDP {
+        if !filter::is_open() {
+            sockets::release_call(&meta, sk);
+        }
+        // `skb_shinfo()`
+        let shared = kread::u64_field(skb, &offset::SK_BUFF_HEAD)
+            .wrapping_add(u64::from(kread::u32_field(skb, &offset::SK_BUFF_END)));
+        if kread::u16_field(shared, &offset::SHARED_INFO_GSO_SIZE) != 0 {
+            marks |= MARK_SEVERAL;
+        }
     }
     if filter::needs_more_than_headers() {
         let _ = WANTED.insert(skb, 1, 0);
     }
+    if meta.is_at_driver() {
+        flow::leaves(&meta, skb, packet);
+    }
     record(meta, skb, sk, marks, packet, flow, ifindex);
-    true
 }
 
 #[inline(always)]
@@ -223,7 +231,7 @@ fn to_backlog(meta: Meta, skb: Address, cpu: u32) {
     packet.key.net = kread::u64_field(dev, &offset::NET_DEVICE_NET);
     let (mut seen, mut marks) = (0, 0);
     if kread::u32_field(dev, &offset::NET_DEVICE_IFINDEX) != LOOPBACK {
-        seen = flow::arrives(skb) | filter::device(dev);
+        seen = flow::arrives(&meta, skb, packet) | filter::device(dev);
         if filter::has_namespaces() {
             marks = MARK_ENTERS;
         }
@@ -248,7 +256,7 @@ pub(super) fn write(
     seen: u32,
     aux: u32,
 ) -> bool {
-    let Some(flow) = flow::wanted(&packet.key, seen | meta.marks()) else { return false };
+    let Some(flow) = flow::wanted_packet(packet, seen | meta.marks()) else { return false };
     record(meta, skb, sk, marks, packet, flow, aux);
     true
 }

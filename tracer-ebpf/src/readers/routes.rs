@@ -14,6 +14,14 @@ use crate::{
 /// More next hops than one route has.
 const MAX_NEXT_HOPS_BYTES: u64 = 1 << 16;
 
+/// `-ENETUNREACH`: what `ip6_null_entry` says to whoever asks.
+const NET_UNREACHABLE: i32 = -101;
+
+/// The first `RTN_*` that is no route but a refusal, and what `fib6_prop` and `fib_props` say of it and of those behind it:
+/// blackhole `EINVAL`, unreachable `EHOSTUNREACH`, prohibit `EACCES`, throw `EAGAIN`.
+const FIRST_REFUSAL: u8 = 6;
+const REFUSALS: u32 = u32::from_le_bytes([22, 113, 13, 11]);
+
 /// What a table has answered, as far as [`RouteRecord`] has it.
 #[derive(Clone, Copy)]
 struct Answer {
@@ -73,15 +81,33 @@ pub(crate) fn route_v6(args: &impl Args, meta: Meta, net: usize, res: usize, tab
     kread::read_into(flow, u64::from(offset::FLOWI6_DADDR.load()), &mut key.daddr);
     key.net = args.arg(net);
     let route = kread::u64_field(res, &offset::FIB6_RESULT_ROUTE);
-    let answer = Answer {
+    let mut answer = Answer {
         table: kread::u32_field(args.arg(table), &offset::FIB6_TABLE_ID),
         error: 0,
         route_type: kread::u8_field(res, &offset::FIB6_RESULT_TYPE),
-        // `struct fib6_nh` begins with the `fib_nh_common`.
-        device: kread::u64_field(kread::u64_field(res, &offset::FIB6_RESULT_NH), &offset::NHC_DEV),
+        device: 0,
         source: kread::read(route, u64::from(offset::FIB6_INFO_PREFSRC.load())),
     };
+    if route == kread::u64_field(key.net, &offset::NET_FIB6_NULL_ENTRY) {
+        // `rt6_select()` found nothing. The entry that stands for that has a type and a device, which are no answer.
+        (answer.error, answer.route_type) = (NET_UNREACHABLE, 0);
+    } else {
+        answer.error = refusal(answer.route_type);
+        if answer.error == 0 {
+            // `struct fib6_nh` begins with the `fib_nh_common`.
+            let next_hop = kread::u64_field(res, &offset::FIB6_RESULT_NH);
+            answer.device = kread::u64_field(next_hop, &offset::NHC_DEV);
+        }
+    }
     write(meta, key, answer);
+}
+
+/// What a route of this type says instead of the way (`ip6_rt_type_to_error()`); 0 if it says the way. Its device, the
+/// loopback device, is none that anything goes by.
+#[inline(always)]
+fn refusal(route_type: u8) -> i32 {
+    let place = u32::from(route_type.wrapping_sub(FIRST_REFUSAL));
+    if place < 4 { -((REFUSALS >> (place * 8) & 0xff) as i32) } else { 0 }
 }
 
 #[inline(always)]

@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::map, maps::LruHashMap};
 use tracer_common::{
-    event::AUX_UNKNOWN,
+    event::{AUX_UNKNOWN, MARK_TO_PEER},
     probes::{Backend, Point},
 };
 
@@ -57,12 +57,14 @@ pub(super) fn sends_udp(meta: Meta, sk: Address, port: u16, len: u32) {
     key.protocol = UDP;
     key.sport = kread::u16_field(sk, &offset::SOCK_NUM);
     key.dport = if port == 0 { u16::from_be(kread::u16_field(sk, &offset::SOCK_DPORT)) } else { port };
+    let marks = if port == 0 { MARK_TO_PEER } else { 0 };
     if filter::is_open() {
-        record::hop(meta, Hop { sk, len, ..EMPTY });
+        record::hop(meta, Hop { sk, len, marks, ..EMPTY });
     } else if filter::datagram(key) {
         // A socket that is not bound yet gets its port in the call.
-        let is_v6 = u32::from(meta.point as u8 == Point::Udpv6Sendmsg as u8);
-        let held = HeldCall { sk, time_ns: meta.time_ns, len, backend: meta.backend as u32, is_v6, pad: 0 };
+        let is_v6 = u16::from(meta.point as u8 == Point::Udpv6Sendmsg as u8);
+        let held =
+            HeldCall { sk, time_ns: meta.time_ns, len, backend: meta.backend as u32, is_v6, marks, pad: 0 };
         let _ = CALLS.insert(record::tid(), held, 0);
     }
 }
@@ -75,7 +77,8 @@ struct HeldCall {
     time_ns: u64,
     len: u32,
     backend: u32,
-    is_v6: u32,
+    is_v6: u16,
+    marks: u16,
     pad: u32,
 }
 
@@ -104,7 +107,7 @@ pub(super) fn release_call(meta: &Meta, sk: Address) {
             meta.backend = backend;
         }
     }
-    record::hop(meta, Hop { sk, len: held.len, ..EMPTY });
+    record::hop(meta, Hop { sk, len: held.len, marks: held.marks, ..EMPTY });
 }
 
 /// A socket has data. `seq`, for TCP: `rcv_nxt`, everything before it is there; `skb`, for UDP: the datagram that was

@@ -113,6 +113,8 @@ fn incomplete() -> impl Strategy<Value = Incomplete> {
         I::Superseded,
         I::Changed,
         I::TooMany,
+        I::CallNotKept,
+        I::CutByReceiver,
         I::FlowUnknown,
         I::HopNotSeen,
         I::ReadNotSeen,

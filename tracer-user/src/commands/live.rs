@@ -11,7 +11,8 @@ use crate::{
 
 /// Traces and shows.
 pub(super) fn live(args: &LiveArgs) -> Result<Outcome, Failure> {
-    trace(&args.trace, |coverage, offset| output::open(&args.output, coverage, offset), None)
+    let open = |coverage: &_, offset| output::open(&args.output, coverage, offset);
+    trace(&args.trace, args.output.min_ns(), open, None)
 }
 
 /// Traces, writes what the kernel sent to a file, and shows the summary.
@@ -20,5 +21,5 @@ pub(super) fn record(args: &RecordArgs) -> Result<Outcome, Failure> {
         let writer = Box::new(SummaryOnly(LineWriter::new(Style::default(), coverage)));
         Ok(Output { writer, to: Box::new(BufWriter::new(io::stdout())), is_stdout: true })
     };
-    trace(&args.trace, open, Some(&args.write))
+    trace(&args.trace, 0, open, Some(&args.write))
 }

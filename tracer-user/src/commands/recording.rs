@@ -26,6 +26,7 @@ impl Recording {
         release: &str,
         coverage: &Coverage,
         realtime_offset_ns: i64,
+        count: Option<u64>,
     ) -> Result<Self, Failure> {
         let failure = |source| failed(path, source);
         let mut options = OpenOptions::new();
@@ -45,6 +46,7 @@ impl Recording {
             kernel: release.to_owned(),
             little_endian: cfg!(target_endian = "little"),
             realtime_offset_ns,
+            count,
             probe_points: coverage
                 .all()
                 .map(|(point, state)| (point.row().hop.to_owned(), state.clone()))

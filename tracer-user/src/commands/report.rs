@@ -22,9 +22,11 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
     })?;
     let mut reader = Reader::new(BufReader::with_capacity(1 << 20, file)).map_err(store)?;
     let coverage = reader.coverage();
+    // What was still on its way when the recording had its number of paths was recorded, too, but not asked for.
+    let count = [args.count, reader.header().count].into_iter().flatten().min();
     let output = output::open(&args.output, &coverage, reader.header().realtime_offset_ns)?;
-    let mut session = Session::new(coverage, output, Shown { count: args.count, min_ns: 0 });
-    let mut count = 0;
+    let mut session = Session::new(coverage, output, Shown { count, min_ns: args.output.min_ns() });
+    let mut records = 0;
     let mut damage: Option<StoreError> = None;
     let mut footer = None;
     // To the end even if enough paths have been shown: what was lost stands there.
@@ -32,8 +34,8 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
         match reader.next_frame() {
             Ok(Frame::Record(record)) => {
                 session.record(record);
-                count += 1;
-                if count % BATCH == 0 {
+                records += 1;
+                if records % BATCH == 0 {
                     session.show().map_err(Failure::Output)?;
                 }
             }

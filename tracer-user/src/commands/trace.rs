@@ -54,16 +54,19 @@ const ARRIVAL: Duration = Duration::from_secs(1);
 const LOCKED_DOWN: &str = "This kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which \
     forbids reading it, to root as well. Lockdown ends only with a boot without lockdown=confidentiality.\n";
 
-/// Traces as `args` say. `open` opens the output when it is known what can be seen; `recording` gets what the kernel
+/// Traces as `args` say, and shows paths that take at least `min_ns`. `open` opens the output when it is known what can be seen; `recording` gets what the kernel
 /// sent.
 pub(super) fn trace(
     args: &TraceArgs,
+    min_ns: u64,
     open: impl FnOnce(&Coverage, i64) -> Result<Output, Failure>,
     recording: Option<&Path>,
 ) -> Result<Outcome, Failure> {
     start_log(args.verbose);
     let filter = Filter::new(wanted(&args.filters)?)?;
-    warn_of_unbound(filter.unix_names());
+    if !args.quiet {
+        warn_of_unbound(filter.unix_names());
+    }
     let features = Features::running()?;
     check_privileges(&features)?;
     // A file left by an earlier run must not say that this one is ready.
@@ -99,9 +102,10 @@ pub(super) fn trace(
     say_what_is_seen(&features, &coverage, begun.elapsed(), args)?;
     let offset = realtime_offset_ns();
     let output = open(&coverage, offset)?;
-    let recording =
-        recording.map(|path| Recording::create(path, &features.release, &coverage, offset)).transpose()?;
-    let session = Session::new(coverage, output, Shown { count: args.count, min_ns: min_latency_ns(args) });
+    let recording = recording
+        .map(|path| Recording::create(path, &features.release, &coverage, offset, args.count))
+        .transpose()?;
+    let session = Session::new(coverage, output, Shown { count: args.count, min_ns });
 
     // One thread is enough: draining never waits for anything but time, and it is what everything else waits for.
     tokio::runtime::Builder::new_current_thread()
@@ -241,10 +245,6 @@ impl Run {
         }
         Ok(count)
     }
-}
-
-fn min_latency_ns(args: &TraceArgs) -> u64 {
-    args.filters.min_latency.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Says on standard error what is attached; an error if nothing is.

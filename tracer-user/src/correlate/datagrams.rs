@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use hashbrown::HashMap;
-use tracer_common::event::{AUX_UNKNOWN, HopRecord};
+use tracer_common::event::{AUX_UNKNOWN, HopRecord, MARK_TO_PEER};
 
 use super::{
     in_flight::{InFlight, Packet, PacketKey},
@@ -38,6 +38,7 @@ struct Call {
     sk: u64,
     len: u32,
     tgid: Option<u32>,
+    to_peer: bool,
     hop: Hop,
 }
 
@@ -135,7 +136,8 @@ impl Datagrams {
         if self.calls.len() >= THREADS {
             self.calls.clear();
         }
-        let call = Call { sk: record.sk, len: record.len, tgid: process(record), hop };
+        let to_peer = record.marks & MARK_TO_PEER != 0;
+        let call = Call { sk: record.sk, len: record.len, tgid: process(record), to_peer, hop };
         self.calls.insert(record.tid, call);
     }
 
@@ -152,6 +154,7 @@ impl Datagrams {
         let age = record.time_ns.checked_sub(call.hop.time_ns);
         if age.is_some_and(|age| age <= CALL_NS) && call.may_send(packet) {
             packet.sender = call.tgid;
+            packet.to_peer = call.to_peer;
             packet.add(call.hop);
         }
     }
@@ -195,9 +198,7 @@ impl Datagrams {
         let queue = self.queues.entry(record.sk).or_default();
         self.waiting -= queue.len();
         queue.coming.retain(|(other, _)| *other != key);
-        if queue.queued.iter().rev().all(|queued| queued.key != key) {
-            queue.queued.push_back(Queued { key, at_ns: record.time_ns, is_suspect: false });
-        }
+        queue.queued.push_back(Queued { key, at_ns: record.time_ns, is_suspect: false });
         self.waiting += queue.len();
     }
 
@@ -247,7 +248,10 @@ impl Datagrams {
         let Some(queue) = queue else { return };
         let before = queue.len();
         queue.coming.retain(|(other, _)| *other != key);
-        if let Some(at) = queue.queued.iter().rposition(|queued| queued.key == key) {
+        // What is given up is the oldest, what is dropped the newest.
+        if queue.queued.front().is_some_and(|queued| queued.key == key) {
+            queue.queued.pop_front();
+        } else if let Some(at) = queue.queued.iter().rposition(|queued| queued.key == key) {
             queue.queued.remove(at);
         }
         self.waiting -= before - queue.len();

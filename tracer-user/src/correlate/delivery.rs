@@ -8,7 +8,7 @@ use tracer_common::{
 use super::{
     Correlator,
     flows::FlowKey,
-    in_flight::{Packet, PacketKey},
+    in_flight::{InFlight, Packet, PacketKey},
     process,
 };
 use crate::model::{Hop, Incomplete, Protocol, Tcp};
@@ -61,12 +61,13 @@ impl Correlator {
         if state.read_up_to.is_some_and(|read| !is_after(end, read)) {
             return self.end(key, None);
         }
+        // Most come in order.
         let in_flight = &self.in_flight;
-        let at = state
-            .waiting
-            .iter()
-            .rposition(|other| in_flight.get(*other).is_none_or(|other| !is_after(other.end_seq(), end)))
-            .map_or(0, |before| before + 1);
+        let is_before = |other: &PacketKey| ends_by(in_flight, *other, end);
+        let at = match state.waiting.back() {
+            Some(last) if !is_before(last) => state.waiting.partition_point(is_before),
+            _ => state.waiting.len(),
+        };
         state.waiting.insert(at, key);
         if let Some(packet) = self.in_flight.get_mut(key) {
             packet.awaits_reader = true;
@@ -130,6 +131,10 @@ impl Correlator {
         if !is_udp || !self.coverage.sees(Point::UdpRecvmsg) {
             return self.end(key, None);
         }
+        if packet.holds_several {
+            // `udp_queue_rcv_skb()` cuts it into datagrams in memory of their own.
+            return self.end(key, Some(Incomplete::CutByReceiver));
+        }
         let is_new = !packet.awaits_reader;
         // Where a read does not name its datagram, only one that is known to be in a queue can be waited for.
         let mut is_awaited =
@@ -145,21 +150,25 @@ impl Correlator {
         }
     }
 
-    /// The datagram in this memory, if it is one that was received and that the record is about.
+    /// The datagram in this memory, if it is one that the record is about, and so was received.
     fn received_datagram(
-        &self,
+        &mut self,
         flow: Option<FlowKey>,
         record: &HopRecord,
         time_ns: u64,
     ) -> Option<PacketKey> {
         let key = self.in_flight.by_skb(record.skb)?;
         let packet = self.in_flight.get(key)?;
-        let is_it = packet.stage >= Point::NetifReceiveSkb
+        let is_it = packet.stage >= Point::DevQueueXmit
             && packet.tcp.is_none()
             && packet.len == record.len
             && packet.last_ns() <= time_ns
             && self.same_ends(packet, flow);
-        is_it.then_some(key)
+        let packet = self.in_flight.get_mut(key).filter(|_| is_it)?;
+        if packet.stage < Point::NetifReceiveSkb {
+            packet.doubt.get_or_insert(Incomplete::HopNotSeen);
+        }
+        Some(key)
     }
 
     /// Whether a read of a datagram names the one that it took.
@@ -171,14 +180,14 @@ impl Correlator {
     pub(super) fn datagram_readable(&mut self, flow: Option<FlowKey>, record: &HopRecord, hop: Hop) {
         let Some(key) = self.received_datagram(flow, record, hop.time_ns) else { return };
         self.receiving.forget(key);
-        if let Some(packet) = self.in_flight.get_mut(key)
-            && packet.woken_on == 0
-        {
+        let Some(packet) = self.in_flight.get_mut(key) else { return };
+        let is_first = packet.woken_on == 0 && record.sk != 0;
+        if is_first {
             packet.add(hop);
             packet.woken_on = record.sk;
         }
         self.datagram_delivered(key);
-        if !self.names_datagrams() {
+        if is_first && !self.names_datagrams() {
             let flow = self.in_flight.get(key).and_then(Packet::read_on);
             let flow = flow.and_then(|flow| self.flows.get(flow)).map(|state| state.flow);
             self.datagrams.queued(record, flow, key, &self.in_flight);
@@ -225,17 +234,27 @@ impl Correlator {
         self.end(key, None);
     }
 
-    /// A path ends otherwise than by being read.
+    /// The path of a segment that waits to be read ends otherwise.
     pub(super) fn waits_no_more(&mut self, flow: Option<FlowKey>, key: PacketKey) {
-        let Some(flow) = flow else { return };
-        let Some(state) = self.flows.get_mut(flow) else { return };
+        let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow)) else { return };
         if state.waiting.front() == Some(&key) {
             state.waiting.pop_front();
-        } else {
-            state.waiting.retain(|other| *other != key);
+            return;
         }
-        self.flows.idle(flow);
+        let Some(end) = self.in_flight.get(key).map(Packet::end_seq) else { return };
+        // Those before it in the order, and those that end where it ends and came before it.
+        let behind = state.waiting.partition_point(|other| ends_by(&self.in_flight, *other, end));
+        match state.waiting.range(..behind).rposition(|other| *other == key) {
+            Some(at) => drop(state.waiting.remove(at)),
+            // Numbers that are further apart than TCP allows have no order.
+            None => state.waiting.retain(|other| *other != key),
+        }
     }
+}
+
+/// Whether the data of a segment ends at `end` at the latest.
+fn ends_by(in_flight: &InFlight, key: PacketKey, end: u32) -> bool {
+    in_flight.get(key).is_none_or(|packet| !is_after(packet.end_seq(), end))
 }
 
 /// Whether sequence number `a` comes after `b` (RFC 9293, 3.4: modulo 2^32).

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 use slotmap::SlotMap;
 use tracer_common::event::{FlowRecord, NO_FLOW};
 
-use super::{in_flight::PacketKey, sends::SendCall};
+use super::{in_flight::PacketKey, sends::Sends};
 use crate::model::{Flow, Protocol};
 
 /// `AF_INET6` on the wire.
@@ -37,8 +37,8 @@ pub(super) struct FlowState {
     pub(super) at_device: VecDeque<PacketKey>,
     /// Everything before this sequence number has been read.
     pub(super) read_up_to: Option<u32>,
-    /// The send calls whose data may still be sent, by the sequence number of their first byte.
-    pub(super) sends: VecDeque<SendCall>,
+    /// The send calls whose data may still be sent. Changed by [`Flows::change_sends`], which counts them.
+    pub(super) sends: Sends,
     /// The sequence number behind the last data that was sent.
     pub(super) sent_up_to: Option<u32>,
     /// A RST ended the conversation.
@@ -66,6 +66,8 @@ pub(super) struct Flows {
     /// Numbers in the order in which they are looked at to be forgotten.
     oldest: VecDeque<u64>,
     announced: u64,
+    /// Send calls that are remembered, of all flows.
+    sends: usize,
 }
 
 impl Flows {
@@ -77,6 +79,7 @@ impl Flows {
             by_number: HashMap::new(),
             oldest: VecDeque::new(),
             announced: 0,
+            sends: 0,
         }
     }
 
@@ -94,7 +97,7 @@ impl Flows {
                 waiting: VecDeque::new(),
                 at_device: VecDeque::new(),
                 read_up_to: None,
-                sends: VecDeque::new(),
+                sends: Sends::default(),
                 sent_up_to: None,
                 reset: false,
                 syn: None,
@@ -129,6 +132,20 @@ impl Flows {
         self.states.get_mut(key)
     }
 
+    /// How many send calls are remembered, of all flows.
+    pub(super) fn sends(&self) -> usize {
+        self.sends
+    }
+
+    /// Changes the send calls of a flow, if it is known.
+    pub(super) fn change_sends(&mut self, key: FlowKey, change: impl FnOnce(&mut FlowState)) {
+        if let Some(state) = self.states.get_mut(key) {
+            let before = state.sends.len();
+            change(state);
+            self.sends = self.sends - before + state.sends.len();
+        }
+    }
+
     /// The other direction of the same conversation.
     pub(super) fn back(&self, key: FlowKey) -> Option<FlowKey> {
         let Flow { src, dst, .. } = self.states.get(key)?.flow;
@@ -149,7 +166,7 @@ impl Flows {
         let Some(state) = self.states.get_mut(key) else { return VecDeque::new() };
         (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
         state.sent_up_to = None;
-        state.sends.clear();
+        self.sends -= std::mem::take(&mut state.sends).len();
         std::mem::take(&mut state.waiting)
     }
 
@@ -169,6 +186,7 @@ impl Flows {
             && state.waiting.is_empty()
         {
             self.by_flow.remove(&state.flow);
+            self.sends -= state.sends.len();
             self.states.remove(key);
         }
     }

@@ -77,8 +77,12 @@ pub(super) struct Packet {
     pub(super) hops: Hops,
     /// What routing tables answered for it, in the order of times.
     pub(super) routes: Vec<Route>,
+    /// A datagram for the peer of its socket, which keeps a route for it.
+    pub(super) to_peer: bool,
     /// What the device layer has cut from it: how far, and how many bytes.
     pub(super) cut: Cut,
+    /// It holds several datagrams, which its receiver gets one by one.
+    pub(super) holds_several: bool,
     /// Received; its data waits to be read.
     pub(super) awaits_reader: bool,
     pub(super) dropped: Option<Drop>,
@@ -179,6 +183,12 @@ impl Packet {
     /// Whether the driver of a device that is not the loopback device has it.
     pub(super) fn is_with_driver(&self) -> bool {
         self.stage == Point::DevHardStartXmit
+    }
+
+    /// Whether its protocol got it off a CPU's backlog, and not from a device's driver.
+    pub(super) fn is_off_backlog(&self) -> bool {
+        let before = |hop: &&Hop| !matches!(hop.point, Point::NetifReceiveSkb | Point::ProcessBacklog);
+        self.hops.iter().rev().find(before).is_some_and(|hop| hop.point == Point::EnqueueToBacklog)
     }
 
     /// The flow on whose socket its data is read.

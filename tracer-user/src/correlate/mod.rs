@@ -305,15 +305,18 @@ impl Correlator {
 
     /// Ends a path. A reason that the packet has had since its start wins.
     fn end(&mut self, key: PacketKey, incomplete: Option<Incomplete>) {
+        let Some(packet) = self.in_flight.get(key) else { return };
+        let (awaited, waits_on) = (packet.awaits_reader, packet.read_on());
+        if awaited {
+            self.waits_no_more(waits_on, key);
+        }
         let Some(mut packet) = self.in_flight.remove(key) else { return };
         let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
-        let waits_on = packet.read_on();
         let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
         let flow = packet.flow.and_then(|flow| self.flows.get(flow));
         let task = |tgid: Option<u32>| tgid.map(|tgid| self.names.task(tgid));
         let devices: Devices =
             packet.on_devices.iter().map(|(netns, ifindex)| self.names.device(*netns, *ifindex)).collect();
-        let awaited = packet.awaits_reader;
         if awaited && packet.tcp.is_none() && (incomplete.is_some() || packet.dropped.is_some()) {
             let flow = waits_on.and_then(|flow| self.flows.get(flow)).map(|state| state.flow);
             self.datagrams.forget(flow, key);
@@ -336,8 +339,8 @@ impl Correlator {
             incomplete: packet.doubt.or(incomplete),
         };
         self.ready.push(path);
-        if awaited {
-            self.waits_no_more(waits_on, key);
+        if let Some(flow) = waits_on.filter(|_| awaited) {
+            self.flows.idle(flow);
         }
         if let Some(message) = packet.message {
             self.unix.ended(&message, key, &self.in_flight);
@@ -374,6 +377,10 @@ impl Correlator {
             }
             _ => return Routing::Unknown,
         };
+        // `udp_sendmsg` asks for each datagram that names an address: it was not seen.
+        if packet.tcp.is_none() && !packet.to_peer {
+            return Routing::Unknown;
+        }
         // Whoever connects has asked, only it was not seen.
         if packet.tcp.is_some_and(|tcp| tcp.flags & Tcp::SYN != 0) && !packet.retransmitted {
             return Routing::Unknown;

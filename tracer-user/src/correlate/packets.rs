@@ -1,9 +1,11 @@
 //! Hops that carry an `sk_buff`: the way from the socket to the transport's receive function.
 
+use std::collections::VecDeque;
+
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use tracer_common::{
-    event::{AUX_UNKNOWN, HopRecord, MARK_ENTERS, MARK_FORWARDED},
+    event::{AUX_UNKNOWN, HopRecord, MARK_ENTERS, MARK_FORWARDED, MARK_SEVERAL},
     probes::{Backend, Point},
 };
 
@@ -22,6 +24,10 @@ pub(super) const SETTLE_NS: u64 = 10_000_000;
 
 /// How many packets of a flow may wait in a device's queue to be cut into segments.
 const AT_DEVICE: usize = 32;
+
+/// How many packets of a driver's list may wait for their transport on a CPU: as many as one poll takes
+/// (`NAPI_POLL_WEIGHT`).
+const LIST: usize = 64;
 
 /// No kernel has more CPUs.
 const CPUS: u32 = 1 << 13;
@@ -44,8 +50,10 @@ const FROM_DEVICE: [Point; 9] = [
 pub(super) struct Receiving {
     polls: HashMap<u32, Hop>,
     /// Received packets whose transport function may or may not be seen (`tcp:tcp_probe` sees established sockets
-    /// only), one a CPU: it is called before the CPU receives the next packet.
-    unsettled: HashMap<u32, PacketKey>,
+    /// only), or that it may drop yet, by CPU, in order. A packet off a backlog comes to its transport before the CPU
+    /// receives the next one. Of a list that a driver hands over, all are received before the first comes to its transport
+    /// (`__netif_receive_skb_list_core`).
+    unsettled: HashMap<u32, VecDeque<PacketKey>>,
     /// The CPU of each of them.
     settles_on: HashMap<PacketKey, u32>,
 }
@@ -60,18 +68,29 @@ impl Receiving {
 
     /// The packet has ended otherwise.
     pub(super) fn forget(&mut self, key: PacketKey) {
-        if let Some(cpu) = self.settles_on.remove(&key) {
-            self.unsettled.remove(&cpu);
-        }
+        let Some(queue) = self.settles_on.remove(&key).and_then(|cpu| self.unsettled.get_mut(&cpu)) else {
+            return;
+        };
+        queue.retain(|other| *other != key);
     }
 
-    /// The packet settles on a CPU; returns the one that was about to.
-    fn settles(&mut self, cpu: u32, key: PacketKey) -> Option<PacketKey> {
+    /// The packet settles on a CPU.
+    fn settles(&mut self, cpu: u32, key: PacketKey) {
         self.forget(key);
         self.settles_on.insert(key, cpu);
-        let before = self.unsettled.insert(cpu, key)?;
-        self.settles_on.remove(&before);
-        Some(before)
+        self.unsettled.entry(cpu).or_default().push_back(key);
+    }
+
+    /// Takes out the packet that was to settle on a CPU first, if it has.
+    fn settled(&mut self, cpu: u32, has: impl FnOnce(PacketKey, usize) -> bool) -> Option<PacketKey> {
+        let queue = self.unsettled.get_mut(&cpu)?;
+        let first = *queue.front()?;
+        if !has(first, queue.len()) {
+            return None;
+        }
+        queue.pop_front();
+        self.settles_on.remove(&first);
+        Some(first)
     }
 
     /// The trace is over.
@@ -125,6 +144,7 @@ impl Correlator {
         let Some(packet) = self.in_flight.get_mut(key) else { return };
         packet.add(hop);
         packet.stage = hop.point;
+        packet.holds_several |= record.marks & MARK_SEVERAL != 0;
         if let Some(ifindex) = hop.ifindex()
             && !packet.on_devices.contains(&(hop.netns, ifindex))
         {
@@ -166,12 +186,19 @@ impl Correlator {
     }
 
     fn settle_if(&mut self, is_settled: impl Fn(&Packet) -> bool) {
-        if self.receiving.unsettled.is_empty() {
+        if self.receiving.settles_on.is_empty() {
             return;
         }
-        let is_settled = |key: PacketKey| self.in_flight.get(key).is_none_or(&is_settled);
-        let mut settled: Vec<PacketKey> =
-            self.receiving.unsettled.extract_if(|_, key| is_settled(*key)).map(|(_, key)| key).collect();
+        let mut settled: Vec<PacketKey> = Vec::new();
+        for queue in self.receiving.unsettled.values_mut() {
+            queue.retain(|key| {
+                let stays = self.in_flight.get(*key).is_some_and(|packet| !is_settled(packet));
+                if !stays {
+                    settled.push(*key);
+                }
+                stays
+            });
+        }
         settled.sort_unstable_by_key(|key| self.in_flight.get(*key).map(|packet| packet.id));
         for key in &settled {
             self.receiving.settles_on.remove(key);
@@ -265,7 +292,9 @@ impl Correlator {
             stage: hop.point,
             hops: Hops::new(),
             routes: Vec::new(),
+            to_peer: false,
             cut: Cut::default(),
+            holds_several: false,
             awaits_reader: false,
             dropped: None,
             doubt,
@@ -393,24 +422,47 @@ impl Correlator {
     /// The packet is off the queue, and handed to its protocol, which may drop it yet.
     fn handed_to_protocol(&mut self, key: PacketKey, record: &HopRecord) {
         let Some(packet) = self.in_flight.get(key) else { return };
-        if !self.always_sees_transport(packet) {
-            return self.unsettled(key, record);
+        let (cpu, is_alone) = (u32::from(record.cpu), packet.is_off_backlog());
+        let may_not_be_seen = !self.always_sees_transport(packet);
+        self.receiving.forget(key);
+        let in_flight = &self.in_flight;
+        let is_done = |before: PacketKey| {
+            in_flight
+                .get(before)
+                .is_none_or(|before| before.stage > Point::NetifReceiveSkb || before.is_off_backlog())
+        };
+        // One that came off the backlog was received alone, so what a driver handed over before has been dealt with.
+        let has_settled = |before, waiting| is_alone || waiting > LIST || is_done(before);
+        let mut settled: ArrayVec<PacketKey, { LIST + 1 }> = ArrayVec::new();
+        while let Some(before) = self.receiving.settled(cpu, has_settled) {
+            settled.push(before);
         }
-        let before = self.receiving.unsettled.get(&u32::from(record.cpu)).copied();
-        if let Some(before) = before.filter(|before| *before != key) {
-            self.receiving.forget(before);
+        for before in settled {
             self.settle(before);
+        }
+        if may_not_be_seen {
+            self.unsettled(key, cpu);
         }
     }
 
-    /// Nothing more need be seen of the packet before the CPU receives the next one.
-    fn unsettled(&mut self, key: PacketKey, record: &HopRecord) {
-        if u32::from(record.cpu) >= CPUS {
-            return self.settle(key);
-        }
-        if let Some(before) = self.receiving.settles(record.cpu.into(), key) {
+    /// The transport function has been given the packet, and with it all that the CPU received before.
+    fn at_transport(&mut self, key: PacketKey, record: &HopRecord) {
+        let cpu = u32::from(record.cpu);
+        let is_here = self.receiving.settles_on.get(&key) == Some(&cpu);
+        while let Some(before) = self.receiving.settled(cpu, |before, _| before != key) {
             self.settle(before);
         }
+        if !is_here {
+            self.unsettled(key, cpu);
+        }
+    }
+
+    /// More may be seen of the packet until its CPU is known to have dealt with it.
+    fn unsettled(&mut self, key: PacketKey, cpu: u32) {
+        if cpu >= CPUS {
+            return self.settle(key);
+        }
+        self.receiving.settles(cpu, key);
     }
 
     /// A received packet's transport function has been passed, seen or not.
@@ -424,7 +476,7 @@ impl Correlator {
     fn received(&mut self, key: PacketKey, record: &HopRecord) {
         let Some(packet) = self.in_flight.get(key) else { return };
         if packet.len == 0 && packet.tcp.is_some() {
-            return self.unsettled(key, record);
+            return self.at_transport(key, record);
         }
         self.receiving.forget(key);
         self.settle(key);

@@ -97,7 +97,7 @@ impl Routes {
     /// A packet of `flow` was seen in a thread: gives it the questions that were asked for it since `since_ns`.
     ///
     /// One question must name the packet's flow in full (but for TCP over IPv6, where `connect` asks before it has chosen a
-    /// port and not again). Those before it that leave the source or the ports open are its predecessors from the same
+    /// port and not again, and for datagrams, whose call asks before it has chosen an address). Those before it that leave the source or the ports open are its predecessors from the same
     /// `connect`. Each asks a table once: what asks it the same again is from an earlier
     /// attempt that came to nothing. (Where records are lost a question may be that of the packet before, asked by the
     /// same thread for the same flow, or for any to the same place, a moment ago.)
@@ -114,8 +114,10 @@ impl Routes {
             let exact = (asked.protocol, asked.src, asked.dst) == (flow.protocol, flow.src, flow.dst);
             let open =
                 is_connect && !exact && asked.protocol == flow.protocol && flow.may_be_routed_by(&asked);
-            // IPv6 asks only once, before it has chosen an address or a port: at connect, or within a datagram's call.
-            let begins = exact || open && flow.src.is_ipv6() && (packet.tcp.is_some() || since_ns > 0);
+            // Asked only once, before the source is chosen: by `connect` over IPv6, and by a datagram's call on a socket
+            // that is not bound to an address (`udp_sendmsg`, `udpv6_sendmsg`).
+            let begins =
+                exact || open && if packet.tcp.is_some() { flow.src.is_ipv6() } else { since_ns > 0 };
             let is_own = (begins || open && !taken.is_empty())
                 && age <= QUESTION_NS
                 && (since_ns..=record.time_ns).contains(&hop.time_ns)

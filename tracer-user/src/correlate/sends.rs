@@ -1,19 +1,24 @@
 //! The send calls that segments of TCP come from, joined by sequence number.
 
+use std::collections::VecDeque;
+
 use tracer_common::{
     event::{AUX_UNKNOWN, HopRecord},
     probes::Point,
 };
 
 use super::{Correlator, delivery::is_after, flows::FlowKey, in_flight::Packet, process};
-use crate::model::Hop;
+use crate::model::{Hop, Incomplete};
 
-/// Calls that are remembered of a flow: more than that are never waiting to be sent in calls of their own.
+/// Calls that are remembered of a flow, however many all flows together have.
 const CALLS: usize = 64;
+
+/// Threads whose last call on a flow may be in progress.
+const THREADS: usize = 64;
 
 /// A send call on a TCP socket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct SendCall {
+struct SendCall {
     /// The sequence number of its first byte.
     seq: u32,
     /// Bytes, [`AUX_UNKNOWN`] if not known.
@@ -33,51 +38,109 @@ impl SendCall {
     }
 }
 
+/// The calls on a flow whose data may still be sent. Where the receiver is slow, thousands of small ones wait.
+#[derive(Debug, Default)]
+pub(super) struct Sends {
+    /// By the sequence number of their first byte.
+    calls: VecDeque<SendCall>,
+    /// How many there were before them.
+    gone: u64,
+    /// The last call of each thread, counted from the first of all, that may not have written all of its data.
+    open: Vec<u64>,
+    /// Where the calls that are remembered begin, if what was sent before them may not have left the socket.
+    forgotten_before: Option<u32>,
+}
+
+impl Sends {
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.calls.is_empty()
+    }
+
+    fn add(&mut self, mut call: SendCall) {
+        let Self { calls, gone, open, .. } = self;
+        open.retain(|at| {
+            let before = at.checked_sub(*gone).and_then(|at| calls.get_mut(usize::try_from(at).ok()?));
+            let Some(before) = before.filter(|before| before.has(call.seq) || before.seq == call.seq) else {
+                return false;
+            };
+            // It was cut short (it ends here then), or is in progress in another thread.
+            if before.tid == call.tid {
+                before.len = call.seq.wrapping_sub(before.seq);
+                return false;
+            }
+            (before.contested, call.contested) = (true, true);
+            true
+        });
+        if self.open.len() >= THREADS {
+            self.open.remove(0);
+        }
+        self.open.push(self.gone + self.calls.len() as u64);
+        self.calls.push_back(call);
+    }
+
+    fn pop(&mut self) {
+        self.calls.pop_front();
+        self.gone += 1;
+    }
+
+    fn forget_oldest(&mut self) {
+        self.pop();
+        self.forgotten_before = self.calls.front().map(|oldest| oldest.seq);
+    }
+
+    /// The call that the byte at `seq`, which is sent now, comes from; an error if it may be one that was forgotten.
+    fn of(&mut self, seq: u32) -> Result<Option<&SendCall>, Incomplete> {
+        // What comes before the call of this byte has been sent, unless another thread may still be writing it.
+        while let (Some(first), Some(next)) = (self.calls.front(), self.calls.get(1))
+            && !is_after(next.seq, seq)
+            && !(first.contested && first.has(seq))
+        {
+            self.pop();
+        }
+        let is_forgotten = self.forgotten_before.is_some_and(|before| is_after(before, seq));
+        if !is_forgotten {
+            self.forgotten_before = None;
+        }
+        let behind = self.calls.partition_point(|call| !is_after(call.seq, seq));
+        match behind.checked_sub(1) {
+            Some(at) => Ok(self.calls.get(at)),
+            None if is_forgotten => Err(Incomplete::CallNotKept),
+            None => Ok(None),
+        }
+    }
+}
+
 impl Correlator {
     /// A process calls send on a TCP socket.
     pub(super) fn tcp_send(&mut self, flow: FlowKey, record: &HopRecord, hop: Hop) {
-        let Some(state) = self.flows.get_mut(flow) else { return };
-        let tgid = process(record);
-        state.sender = tgid.or(state.sender);
-        let mut call =
-            SendCall { seq: record.seq, len: record.len, tid: record.tid, tgid, hop, contested: false };
-        for before in &mut state.sends {
-            // It may have been cut short (it ends here then), or may be in progress in another thread.
-            if !before.has(record.seq) && before.seq != record.seq {
-                continue;
+        let is_full = self.flows.sends() >= self.limits.in_flight;
+        self.flows.change_sends(flow, |state| {
+            let tgid = process(record);
+            state.sender = tgid.or(state.sender);
+            let HopRecord { seq, len, tid, .. } = *record;
+            state.sends.add(SendCall { seq, len, tid, tgid, hop, contested: false });
+            if is_full && state.sends.len() > CALLS {
+                state.sends.forget_oldest();
             }
-            if before.tid == record.tid {
-                before.len = record.seq.wrapping_sub(before.seq);
-            } else {
-                before.contested = true;
-                call.contested = true;
-            }
-        }
-        if state.sends.len() >= CALLS {
-            state.sends.pop_front();
-        }
-        state.sends.push_back(call);
+        });
     }
 
     /// Gives a packet of a flow the call that its first byte comes from. `retransmitted` packets have none: their call was
     /// long ago and has had its path.
     pub(super) fn give_call(&mut self, flow: FlowKey, packet: &mut Packet, sent_ns: u64) {
-        let (Some(tcp), Some(state)) = (packet.tcp, self.flows.get_mut(flow)) else { return };
-        if packet.len == 0 || packet.retransmitted {
-            return;
-        }
-        // What comes before the call of this packet has been sent, unless another thread may still be writing it.
-        while let [first, next, ..] = state.sends.make_contiguous()
-            && !is_after(next.seq, tcp.seq)
-            && !(first.contested && first.has(tcp.seq))
-        {
-            state.sends.pop_front();
-        }
-        let Some(call) = state.sends.iter().rev().find(|call| !is_after(call.seq, tcp.seq)) else { return };
-        if call.has(tcp.seq) && call.hop.time_ns <= sent_ns && !call.contested {
-            packet.sender = call.tgid;
-            packet.add(call.hop);
-        }
+        let Some(tcp) = packet.tcp.filter(|_| packet.len != 0 && !packet.retransmitted) else { return };
+        self.flows.change_sends(flow, |state| match state.sends.of(tcp.seq) {
+            Ok(Some(call)) if call.has(tcp.seq) && call.hop.time_ns <= sent_ns && !call.contested => {
+                packet.sender = call.tgid;
+                packet.add(call.hop);
+            }
+            Ok(_) => {}
+            Err(reason) => _ = packet.doubt.get_or_insert(reason),
+        });
     }
 }
 

@@ -205,6 +205,10 @@ pub enum Incomplete {
     Changed,
     /// More packets were on their way than are kept.
     TooMany,
+    /// So many send calls waited on its socket that its own is not remembered.
+    CallNotKept,
+    /// It held several datagrams, and the receiving end has cut it into them: they are not followed to their readers.
+    CutByReceiver,
     /// Which flow it belongs to was lost, so its delivery cannot be told.
     FlowUnknown,
     /// A hop that every packet passes between two of its hops was not seen.
@@ -230,6 +234,8 @@ impl Incomplete {
             Self::Superseded => "its memory was used for another packet before its end was seen",
             Self::Changed => "its headers changed on the way",
             Self::TooMany => "too many packets on their way",
+            Self::CallNotKept => "too many send calls waited on its socket",
+            Self::CutByReceiver => "cut into several datagrams by its receiver",
             Self::FlowUnknown => "the record of its flow was lost",
             Self::HopNotSeen => "a hop between was not seen",
             Self::ReadNotSeen => "read, but not in a way that is seen",

@@ -33,6 +33,9 @@ pub struct Header {
     pub little_endian: bool,
     /// Added to a time of `CLOCK_MONOTONIC` gives the time since 1970, ns.
     pub realtime_offset_ns: i64,
+    /// At most so many of its paths are shown, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
     /// The state of each probe point, by the stable name of its hop.
     pub probe_points: Vec<(String, State)>,
 }

@@ -157,6 +157,7 @@ mod tests {
             kernel: "6.18".into(),
             little_endian: cfg!(target_endian = "little"),
             realtime_offset_ns: -5,
+            count: Some(5),
             probe_points: vec![
                 ("dev_queue_xmit".into(), attached),
                 ("not_yet_known".into(), State::NotNeeded),

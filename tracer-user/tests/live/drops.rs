@@ -148,7 +148,7 @@ fn what_is_sent_again_is_marked() {
             assert_eq!(once["retransmitted"], false, "{once}");
         }
         let sent = of_len(200);
-        assert_eq!(sent.len(), 1 + again as usize, "{:#?}", said.paths);
+        assert_eq!(sent.len(), 1 + again as usize, "{} {:#?}", said.summary, said.paths);
         let (first, rest) = sent.split_first().unwrap();
         assert_eq!(first["retransmitted"], false, "{first}");
         assert!(rest.iter().all(|path| path["retransmitted"] == true), "{sent:#?}");

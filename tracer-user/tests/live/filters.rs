@@ -3,15 +3,17 @@
 
 use std::{
     ffi::OsStr,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _},
 };
 
 use serde_json::Value;
 
 use crate::{
     namespaces::{CLIENT_DEVICE, Network, SERVER, SERVER_DEVICE},
+    netlink,
     peer::{NAME, Peer, Place},
-    support::{Said, Trace, free_port, hops, one_backend, pathtrace, ping_pong},
+    support::{Said, Trace, free_port, hops, one_backend, pathtrace, ping_pong, set_option, wait_until},
 };
 
 const ROUNDS: usize = 10;
@@ -295,6 +297,59 @@ fn a_process_by_its_name() {
     }
 }
 
+/// A connection to `at` from this port of the same address.
+fn connect_from(port: u16, at: SocketAddr) -> TcpStream {
+    let SocketAddr::V4(v4) = at else { panic!("{at}") };
+    let name = |port: u16| libc::sockaddr_in {
+        sin_family: u16::try_from(libc::AF_INET).unwrap(),
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: v4.ip().to_bits().to_be() },
+        sin_zero: [0; 8],
+    };
+    let len = u32::try_from(size_of::<libc::sockaddr_in>()).unwrap();
+    // SAFETY: no memory is involved, and the new descriptor is nobody else's.
+    let socket = unsafe { TcpStream::from_raw_fd(libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0)) };
+    for (call, name) in
+        [(libc::bind as unsafe extern "C" fn(_, _, _) -> _, name(port)), (libc::connect, name(at.port()))]
+    {
+        // SAFETY: the pointer and the length describe `name`, which lives through the call.
+        let result = unsafe { call(socket.as_raw_fd(), (&raw const name).cast(), len) };
+        assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    }
+    socket
+}
+
+/// What the process whose connection had the same ends before was, says nothing of who has them now.
+#[test]
+fn a_connection_between_the_ends_of_an_earlier_one_is_another_one() {
+    use std::io::{Read as _, Write as _};
+    if let Some(backend) = one_backend() {
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let from = free_port();
+        let listener = TcpListener::bind(at).unwrap();
+        let own = std::fs::read("/proc/self/comm").unwrap();
+        let call_it = |name: &[u8]| std::fs::write("/proc/self/comm", name).unwrap();
+        let said = traced(&backend, &["--comm", NAME, "--port", &at.port().to_string()], || {
+            for (name, len) in [(NAME.as_bytes(), 10), (own.trim_ascii_end(), 20)] {
+                call_it(name);
+                let mut client = connect_from(from, at);
+                let (mut server, _) = listener.accept().unwrap();
+                for _ in 0..ROUNDS {
+                    client.write_all(&vec![1; len]).unwrap();
+                    server.read_exact(&mut vec![0; len]).unwrap();
+                }
+                // A RST ends it, and leaves the ends free at once.
+                let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+                set_option(&client, libc::SOL_SOCKET, libc::SO_LINGER, &linger);
+                drop(client);
+                server.read(&mut [0]).unwrap_err();
+            }
+        });
+        let of_len = |len: u64| said.paths.iter().filter(|path| path["len"] == len).count();
+        assert_eq!((of_len(10), of_len(20)), (ROUNDS, 0), "{:#?}", said.paths);
+    }
+}
+
 #[test]
 fn a_namespace() {
     if let Some(backend) = one_backend() {
@@ -379,6 +434,76 @@ fn other_devices_never_reach_the_ring_buffer() {
             ping_pong(at, ROUNDS, 77);
         });
         assert_nothing(&nothing);
+    }
+}
+
+/// The kernel leaves the end of the longer name behind the NUL of the new one.
+#[test]
+fn a_device_that_had_a_longer_name() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let [_, other] = join_again(&network, ["a-long-old-name", "other-server"]);
+        network.client.run(|| {
+            netlink::set_down("a-long-old-name").unwrap();
+            netlink::rename("a-long-old-name", "new").unwrap();
+            netlink::set_up("new").unwrap();
+        });
+        let receiver = network.server.run(|| UdpSocket::bind((other, 0)).unwrap());
+        let to = receiver.local_addr().unwrap();
+        let sender = network.client.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+        let namespace = network.client.inode().to_string();
+        let said = traced(&backend, &["--interface", "new", "--netns", &namespace, "--proto", "udp"], || {
+            wait_until("datagrams come through", || sender.send_to(&[1; 10], to).is_ok());
+            for _ in 1..ROUNDS {
+                sender.send_to(&[1; 10], to).unwrap();
+            }
+        });
+        said.assert_whole();
+        assert_eq!(said.messages().len(), ROUNDS, "{:#?}", said.paths);
+        assert!(said.paths.iter().all(|path| path["device"] == "new"), "{:#?}", said.paths);
+    }
+}
+
+/// A second pair of devices between the same namespaces; the addresses of its ends.
+fn join_again(network: &Network, devices: [&str; 2]) -> [IpAddr; 2] {
+    let addresses = [1, 2].map(|host| IpAddr::from([198, 51, 100, host]));
+    network.client.run(|| netlink::add_veth(devices[0], devices[1], network.server.as_fd())).unwrap();
+    for (namespace, device, address) in
+        [(&network.client, devices[0], addresses[0]), (&network.server, devices[1], addresses[1])]
+    {
+        namespace.run(|| {
+            netlink::set_up(device).unwrap();
+            netlink::add_address(device, address, 24).unwrap();
+        });
+    }
+    addresses
+}
+
+/// A driver may free a packet; the next one in its memory is somebody else's.
+#[test]
+fn what_a_driver_has_freed_marks_no_other_packet() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let [_, other] = join_again(&network, ["other-client", "other-server"]);
+        // `is_skb_forwardable()`: what the peer of a veth device cannot take is dropped in the driver.
+        network.server.run(|| netlink::set_mtu(SERVER_DEVICE, 500)).unwrap();
+        let namespaces = [network.client.inode(), network.server.inode()].map(|inode| inode.to_string());
+        let [client, server] = namespaces.each_ref().map(String::as_str);
+        let args = ["--interface", CLIENT_DEVICE, "--netns", client, "--netns", server, "--proto", "udp"];
+        let receiver = network.server.run(|| UdpSocket::bind((other, 0)).unwrap());
+        let to = receiver.local_addr().unwrap();
+        let said = traced(&backend, &args, || {
+            let sender = network.client.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+            for _ in 0..ROUNDS {
+                sender.send_to(&[1; 1000], (SERVER, 9)).unwrap();
+                sender.send_to(&[1; 77], to).unwrap();
+                receiver.recv(&mut [0; 77]).unwrap();
+            }
+        });
+        said.assert_whole();
+        let dropped = said.paths.iter().filter(|path| path["dropped"].is_object()).count();
+        assert_eq!(dropped, ROUNDS, "{:#?}", said.paths);
+        assert_eq!(said.paths.len(), ROUNDS, "{:#?}", said.paths);
     }
 }
 

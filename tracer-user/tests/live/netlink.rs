@@ -127,6 +127,15 @@ pub(super) fn set_up(device: &str) -> io::Result<()> {
     Request::new(libc::RTM_SETLINK, 0).link(index_of(device)?, libc::IFF_UP).send()
 }
 
+/// Switches a device off.
+pub(super) fn set_down(device: &str) -> io::Result<()> {
+    /// The flag that is to change; `ifi_flags` has it cleared.
+    const CHANGE: [u8; 4] = libc::IFF_UP.to_ne_bytes();
+    // `struct ifinfomsg`.
+    let words = [[0; 4], index_of(device)?.to_ne_bytes(), [0; 4], CHANGE];
+    Request::new(libc::RTM_SETLINK, 0).bytes(&words.concat()).send()
+}
+
 /// Gives a device an address.
 pub(super) fn add_address(device: &str, address: IpAddr, prefix: u8) -> io::Result<()> {
     address_request(libc::RTM_NEWADDR, device, address, prefix)
@@ -194,4 +203,17 @@ fn index_of(device: &str) -> io::Result<u32> {
         0 => Err(io::Error::last_os_error()),
         index => Ok(index),
     }
+}
+
+/// Makes the largest packet that a device takes another one.
+pub(super) fn set_mtu(device: &str, bytes: u32) -> io::Result<()> {
+    Request::new(libc::RTM_SETLINK, 0)
+        .link(index_of(device)?, 0)
+        .attribute(libc::IFLA_MTU, &bytes.to_ne_bytes())
+        .send()
+}
+
+/// Gives a device that is not switched on another name.
+pub(super) fn rename(device: &str, name: &str) -> io::Result<()> {
+    Request::new(libc::RTM_SETLINK, 0).link(index_of(device)?, 0).text(libc::IFLA_IFNAME, name).send()
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use serde_json::Value;
 
 use crate::{
-    namespaces::{CLIENT_DEVICE, Network, SERVER},
+    namespaces::{CLIENT_DEVICE, Network, SERVER, SERVER_V6},
     support::{Trace, free_port, one_backend, ping_pong},
 };
 
@@ -79,6 +79,34 @@ fn what_connect_asked_is_not_on_the_way_of_the_first_datagram() {
     }
 }
 
+/// A socket that is bound to no address has one only after the answer: the question leaves it open.
+#[test]
+fn each_datagram_of_a_socket_without_address_asks_for_its_route() {
+    if let Some(backend) = one_backend() {
+        for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+            let receiver = UdpSocket::bind((address, 0)).unwrap();
+            let to = receiver.local_addr().unwrap();
+            let any: IpAddr = match address {
+                IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+                IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            let sender = UdpSocket::bind((any, 0)).unwrap();
+            let trace = Trace::start(&backend, &["--dport", &to.port().to_string()]);
+            for _ in 0..3 {
+                sender.send_to(&[1; 10], to).unwrap();
+                receiver.recv(&mut [0; 10]).unwrap();
+            }
+            let said = trace.stop();
+            said.assert_whole();
+            assert_eq!(said.messages().len(), 3, "{:#?}", said.paths);
+            for path in said.messages() {
+                assert!(!questions(path).is_empty() && path["route"] == "asked", "{path}");
+                assert!(questions(path).iter().all(|answer| answer["out"] == "lo"), "{path}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_route_to_another_machine_names_the_device_and_the_source() {
     if let Some(backend) = one_backend() {
@@ -98,5 +126,40 @@ fn a_route_to_another_machine_names_the_device_and_the_source() {
         for answer in asked.iter().filter(|answer| answer["table"] == 255) {
             assert!(answer["error"].as_i64() < Some(0) && answer["out"].is_null(), "{syn}");
         }
+    }
+}
+
+/// `fib6_table_lookup()` answers with an entry that stands for no route, whose type and device mean nothing.
+#[test]
+fn a_table_of_ipv6_without_a_route_says_so() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let receiver = network.server.run(|| UdpSocket::bind((SERVER_V6, 0)).unwrap());
+        let to = receiver.local_addr().unwrap();
+        let sender = network.client.run(|| UdpSocket::bind(("::", 0)).unwrap());
+        let trace = Trace::start(&backend, &["--dport", &to.port().to_string()]);
+        sender.send_to(&[1; 10], to).unwrap();
+        receiver.recv(&mut [0; 10]).unwrap();
+        let said = trace.stop();
+        said.assert_whole();
+        let [path] = said.messages()[..] else { panic!("{:#?}", said.paths) };
+        let (mut misses, mut hits) = (0, 0);
+        for answer in questions(path) {
+            if answer["table"] == 254 {
+                hits += 1;
+                assert_eq!(
+                    (&answer["route_type"], &answer["error"]),
+                    (&"unicast".into(), &0.into()),
+                    "{path}"
+                );
+                assert_eq!(answer["out"], CLIENT_DEVICE, "{path}");
+            } else {
+                misses += 1;
+                assert!(answer["route_type"].is_null() && answer["out"].is_null(), "{path}");
+                assert_eq!(answer["error"], -libc::ENETUNREACH, "{path}");
+            }
+        }
+        // Without policy routing there is but one table.
+        assert!(misses <= 1 && hits == 1, "{path}");
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Said, Trace, backends, free_port, hops};
+use crate::support::{Said, Trace, backends, free_port, hops, set_option};
 
 const ADDRESSES: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
 
@@ -205,5 +205,26 @@ fn what_nobody_waits_for_is_dropped_and_answered() {
             assert_eq!(answer["flow"]["dst"], sender.local_addr().unwrap().to_string(), "{answer}");
             assert!(hops(answer).contains(&"netif_receive_skb"), "{answer}");
         }
+    }
+}
+
+/// `UDP_SEGMENT`: the receiver gets what was sent in one packet as datagrams in memory of their own.
+#[test]
+fn datagrams_that_are_sent_at_once_end_where_they_are_cut_apart() {
+    for backend in backends() {
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        sender.connect(to).unwrap();
+        set_option(&sender, libc::SOL_UDP, libc::UDP_SEGMENT, &500i32);
+        let trace = Trace::start(&backend, &["--dport", &to.port().to_string()]);
+        assert_eq!(sender.send(&[1; 2000]).unwrap(), 2000);
+        for _ in 0..4 {
+            assert_eq!(receiver.recv(&mut [0; 2000]).unwrap(), 500);
+        }
+        let said = trace.stop();
+        let [path] = &said.paths[..] else { panic!("{:#?}", said.paths) };
+        assert_eq!(path["incomplete_reason"], "cut into several datagrams by its receiver", "{path}");
+        assert_eq!(path["len"], 2000, "{path}");
     }
 }

@@ -1,7 +1,7 @@
 //! UDP: the call that sends a datagram, and the read that takes it.
 
 use tracer_common::{
-    event::{AUX_UNKNOWN, HopRecord, NO_FLOW},
+    event::{AUX_UNKNOWN, HopRecord, MARK_SEVERAL, NO_FLOW},
     probes::Point,
 };
 
@@ -353,4 +353,32 @@ fn calls_and_queues_are_bounded() {
     assert!(sizes[2] <= 1400, "{sizes:?}");
     kernel.finish();
     assert_eq!(kernel.correlator.datagrams.sizes(), [0; 3]);
+}
+
+#[test]
+fn a_read_tells_of_hops_that_were_missed() {
+    // Kprobes do not run in a softirq that interrupts one.
+    let mut kernel = with_flow(Kernel::new(by_kprobes()));
+    let skb = datagram(0xa0, FLOW, 32);
+    call(&mut kernel, TID, SENDER, 32);
+    kernel.hop(HopRecord { sk: SENDER, tid: TID, ..seen(Point::DevQueueXmit, 0, 0, skb) });
+    kernel.at(Point::DevHardStartXmit, 0, skb);
+    let read = read(&mut kernel, skb);
+    let path = kernel.path();
+    assert_eq!(path.incomplete, Some(Incomplete::HopNotSeen));
+    assert_eq!(time_at(&path, Point::UdpRecvmsg), Some(read));
+}
+
+#[test]
+fn several_datagrams_in_one_packet_are_followed_to_where_they_are_cut_apart() {
+    let mut kernel = with_flow(Kernel::new(by_kprobes()));
+    let skb = datagram(0xa0, FLOW, 2000);
+    call(&mut kernel, TID, SENDER, 2000);
+    let sent = HopRecord { sk: SENDER, tid: TID, ..seen(Point::DevQueueXmit, 0, 0, skb) };
+    kernel.hop(HopRecord { marks: MARK_SEVERAL, ..sent });
+    for point in [Point::LoopbackXmit, Point::EnqueueToBacklog, Point::NetifReceiveSkb, Point::UdpRcv] {
+        kernel.at(point, 0, skb);
+    }
+    let path = kernel.path();
+    assert_eq!((path.incomplete, path.hops.len()), (Some(Incomplete::CutByReceiver), 6));
 }

@@ -1,7 +1,7 @@
 //! Routing questions and the packets that follow them.
 
 use tracer_common::{
-    event::{HopRecord, RouteRecord},
+    event::{HopRecord, MARK_TO_PEER, RouteRecord},
     probes::Point,
 };
 
@@ -324,10 +324,37 @@ fn a_datagram_asks_in_its_call_or_not_at_all() {
     assert_eq!(hops(&path), ["udp_sendmsg", "fib_lookup", "dev_queue_xmit"]);
     assert!(matches!(&path.routing, Routing::Asked(routes) if routes[0].time_ns == asked));
     // On a connected socket.
-    kernel.hop(call);
+    kernel.hop(HopRecord { marks: MARK_TO_PEER, ..call });
     kernel.hop(sent);
     assert_eq!(kernel.finish()[0].routing, Routing::Cached);
+    // To another place its socket keeps no route: the answer was lost.
+    kernel.hop(call);
+    kernel.hop(sent);
+    assert_eq!(kernel.finish()[0].routing, Routing::Unknown);
     // Without its call nobody knows.
     kernel.hop(sent);
     assert_eq!(kernel.finish()[0].routing, Routing::Unknown);
+}
+
+#[test]
+fn a_datagram_of_a_socket_without_address_asks_before_it_has_one() {
+    let mut kernel = kernel();
+    kernel.flow_in(7, 17, CLIENT, SERVER, NETNS);
+    kernel.flow_in(8, 17, "0.0.0.0:51234", SERVER, NETNS);
+    let skb = super::kernel::datagram(0xa0, 7, 32);
+    let sent = HopRecord { sk: 0x51, ..super::kernel::seen(Point::DevQueueXmit, 0, 0, skb) };
+    // Before its call somebody else's datagram was asked for in the same words, and came to nothing.
+    kernel.ask(8, MAIN);
+    kernel.hop(HopRecord { sk: 0x51, len: 32, ..empty(Point::UdpSendmsg, 0) });
+    let asked = [kernel.ask(8, LOCAL), kernel.ask(8, MAIN)];
+    kernel.hop(sent);
+    let path = kernel.finish().remove(0);
+    assert_eq!(hops(&path), ["udp_sendmsg", "fib_lookup", "fib_lookup", "dev_queue_xmit"]);
+    let Routing::Asked(routes) = &path.routing else { panic!("{:?}", path.routing) };
+    assert_eq!(routes.iter().map(|route| route.time_ns).collect::<Vec<_>>(), asked);
+    // Whose question it is nobody knows where the call was not seen.
+    kernel.ask(8, LOCAL);
+    kernel.hop(sent);
+    let path = kernel.finish().remove(0);
+    assert_eq!((hops(&path), path.routing), (vec!["dev_queue_xmit"], Routing::Unknown));
 }

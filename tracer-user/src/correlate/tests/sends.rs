@@ -9,7 +9,10 @@ use super::kernel::{
     ACK, BACK, FIN, Kernel, PSH, SYN, THERE, TID, by_kprobes, control, data, empty, hops, reasons, seqs,
     way_and,
 };
-use crate::model::Path;
+use crate::{
+    correlate::Limits,
+    model::{Incomplete, Path},
+};
 
 const OTHER: u32 = 700;
 
@@ -144,18 +147,6 @@ fn acknowledgements_come_from_no_call() {
 }
 
 #[test]
-fn many_calls_are_bounded() {
-    let mut kernel = Kernel::new(by_kprobes());
-    for at in 0..10_000 {
-        call(&mut kernel, TID, at * 10, 10);
-    }
-    let last = call(&mut kernel, TID, 100_000, 10);
-    assert_eq!(calls(&transfer(&mut kernel, &[(10, 10), (100_000, 10)])), [0, last]);
-    let flow = kernel.correlator.flows.find(THERE).unwrap();
-    assert!(kernel.correlator.flows.get(flow).unwrap().sends.len() <= 64);
-}
-
-#[test]
 fn what_is_sent_again_is_marked() {
     let mut kernel = Kernel::new(by_kprobes());
     call(&mut kernel, TID, 1000, 100);
@@ -207,4 +198,25 @@ fn syn_and_fin_are_sent_again_like_data() {
         let path = kernel.path();
         assert_eq!(path.retransmitted, is_again, "{skb:?} {:?}", hops(&path));
     }
+}
+
+#[test]
+fn data_whose_call_is_not_remembered_says_so() {
+    let mut kernel = Kernel::limited(by_kprobes(), Limits { in_flight: 100, ..Limits::default() });
+    // The receiver is slow: many calls wait in the send buffer.
+    let first = call(&mut kernel, TID, 1000, 10);
+    for at in 1..=100 {
+        call(&mut kernel, TID, 1000 + 10 * at, 10);
+    }
+    let paths = transfer(&mut kernel, &[(1000, 10), (1010, 10)]);
+    assert_eq!(reasons(&paths), [Some(Incomplete::CallNotKept), None]);
+    assert_eq!(calls(&paths), [0, first + 1000]);
+}
+
+#[test]
+fn thousands_of_calls_may_wait() {
+    let mut kernel = Kernel::new(by_kprobes());
+    let called: Vec<u64> = (0..20_000).map(|at| call(&mut kernel, TID, 1000 + 10 * at, 10)).collect();
+    let paths = transfer(&mut kernel, &[(1000, 10), (1010, 99_990), (101_000, 10)]);
+    assert_eq!(calls(&paths), [called[0], called[1], called[10_000]]);
 }

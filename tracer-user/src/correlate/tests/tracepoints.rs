@@ -1,8 +1,13 @@
 //! Where only tracepoints can be had: `tcp:tcp_probe` sees established sockets only, and sees some of them late.
 
-use tracer_common::probes::Point;
+use tracer_common::{
+    event::{HopRecord, NO_FLOW},
+    probes::Point,
+};
 
-use super::kernel::{ACK, Kernel, RST, SYN, by_tracepoints, control, data, datagram, hops, reasons, seqs};
+use super::kernel::{
+    ACK, ETH0, Kernel, RST, SYN, by_tracepoints, control, data, datagram, hops, reasons, seen, seqs,
+};
 use crate::model::Incomplete;
 
 const TO_PROTOCOL: [&str; 4] = ["dev_queue_xmit", "loopback_xmit", "enqueue_to_backlog", "netif_receive_skb"];
@@ -38,6 +43,41 @@ fn control_packets_settle_when_the_cpu_receives_the_next() {
     up_to_protocol(&mut kernel, 0, control(0xc0, RST));
     let path = kernel.path();
     assert_eq!((hops(&path), path.tcp.unwrap().flags, path.incomplete), (TO_PROTOCOL.to_vec(), SYN, None));
+}
+
+/// `__netif_receive_skb_list_core()`: a driver's list is received as a whole before the transport gets the first packet.
+#[test]
+fn control_packets_of_a_list_settle_when_all_of_it_is_dealt_with() {
+    let mut kernel = Kernel::new(by_tracepoints());
+    let list = [(0xa0, SYN, 7), (0xb0, ACK, 8), (0xc0, SYN, 9), (0xd0, ACK, 10)]
+        .map(|(at, flags, seq)| control(at, flags).seq(seq).over(ETH0));
+    for skb in list {
+        kernel.at(Point::NetifReceiveSkb, 0, skb);
+    }
+    assert_eq!(kernel.paths(), []);
+    // The first and the last come to an established socket, the third is dropped.
+    kernel.at(Point::TcpV4Rcv, 0, list[1]);
+    assert_eq!(seqs(&kernel.paths()), [7], "what came before it has been dealt with");
+    let dropped = seen(Point::KfreeSkb, 0, 0, list[2]);
+    kernel.hop(HopRecord { aux: 3, flow: NO_FLOW, ..dropped });
+    let paths = kernel.paths();
+    assert_eq!(seqs(&paths), [9]);
+    assert_eq!(hops(&paths[0]), ["netif_receive_skb", "kfree_skb"]);
+    kernel.at(Point::TcpV4Rcv, 0, list[3]);
+    // What comes off the backlog was received after all of that.
+    up_to_protocol(&mut kernel, 0, control(0xe0, SYN));
+    let paths = kernel.paths();
+    assert_eq!(seqs(&paths), [8, 10]);
+    assert!(paths.iter().all(|path| hops(path) == ["netif_receive_skb", "tcp_v4_rcv"]), "{paths:#?}");
+}
+
+#[test]
+fn lists_are_bounded() {
+    let mut kernel = Kernel::new(by_tracepoints());
+    for at in 0..1000u32 {
+        kernel.at(Point::NetifReceiveSkb, 0, control(u64::from(at) + 1, SYN).seq(at).over(ETH0));
+    }
+    assert!(kernel.correlator.unfinished() <= 66, "{}", kernel.correlator.unfinished());
 }
 
 #[test]
