@@ -61,6 +61,8 @@ pub const MARK_TO_PEER: u16 = 8;
 pub const MARK_NOTHING_QUEUED: u8 = 1;
 /// [`UnixRecord::marks`]: the socket listens (`sk->sk_state` is `TCP_LISTEN`).
 pub const MARK_LISTENS: u8 = 2;
+/// [`UnixRecord::marks`]: a copy that is no peek (`MSG_PEEK`): what was copied is gone.
+pub const MARK_TAKEN: u8 = 4;
 
 /// `TASK_COMM_LEN` of the kernel.
 pub const COMM_LEN: usize = 16;

@@ -16,10 +16,10 @@ macro_rules! kernel_fields {
             SK_BUFF_PROTOCOL = "sk_buff"."protocol";
             SK_BUFF_NETWORK_HEADER = "sk_buff"."network_header";
             SK_BUFF_TRANSPORT_HEADER = "sk_buff"."transport_header";
+            SK_BUFF_NEXT = "sk_buff"."next";
             SK_BUFF_SK = "sk_buff"."sk";
             SK_BUFF_IIF = "sk_buff"."skb_iif";
             SK_BUFF_CB = "sk_buff"."cb";
-            SK_BUFF_NEXT = "sk_buff"."next";
             SK_BUFF_QUEUE_PREV = "sk_buff_head"."prev";
             SK_BUFF_QUEUE_NEXT = "sk_buff_head"."next";
             NET_DEVICE_IFINDEX = "net_device"."ifindex";

@@ -230,9 +230,3 @@ pub(crate) fn reserve<T: 'static>(kind: u8) -> Option<RingBufEntry<T>> {
 pub(crate) fn send<T: 'static>(entry: RingBufEntry<T>) {
     entry.submit(BPF_RB_NO_WAKEUP);
 }
-
-/// Nobody wants the record.
-#[inline(always)]
-pub(crate) fn take_back<T: 'static>(entry: RingBufEntry<T>) {
-    entry.discard(BPF_RB_NO_WAKEUP);
-}

@@ -172,9 +172,9 @@ impl UnixName {
         for word in pattern.mask.iter_mut().chain(&mut pattern.name) {
             *word = word.to_le();
         }
-        if !self.is_prefix && is_abstract {
-            pattern.len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        }
+        let len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        pattern.least = len;
+        pattern.most = if !self.is_prefix && is_abstract { len } else { u32::MAX };
         pattern
     }
 }
@@ -488,7 +488,10 @@ mod tests {
         assert!(name("/run/a").matches(b"/run/a") && !name("/run/a").matches(b"/run/ab"));
         assert!(name("/run/a*").matches(b"/run/ab"));
         assert!(name("@a").matches(b"\0a") && !name("@a").matches(b"\0ab"));
-        assert_eq!(name("@a").pattern().len, 2);
+        let lengths = |text: &str| (name(text).pattern().least, name(text).pattern().most);
+        assert_eq!((lengths("@a"), lengths("/a")), ((2, 2), (2, u32::MAX)));
+        // A socket without a name has zeroes, and is not meant.
+        assert_eq!((lengths("@*"), lengths("*")), ((1, u32::MAX), (0, u32::MAX)));
         assert_eq!(
             name("/run/a").pattern().mask[0],
             u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0])

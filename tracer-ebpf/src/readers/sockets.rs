@@ -134,51 +134,51 @@ pub(super) fn release_call(meta: &Meta, sk: Address) {
 }
 
 /// A socket has data. `seq`, for TCP: `rcv_nxt`, everything before it is there; `skb`, for UDP: the datagram that was
-/// queued last.
+/// queued last. Each kind has a frame of its own on the stack, which has no room for all of them in one.
 #[inline(always)]
 pub(crate) fn readable(args: &impl Args, meta: Meta, sk: usize) {
     let sk = args.arg(sk);
     match kread::u16_field(sk, &offset::SOCK_FAMILY) as u8 {
-        AF_UNIX => unix::woken(meta, sk),
+        AF_UNIX => unix::woken(&meta, sk),
         AF_INET | AF_INET6 if kread::u16_field(sk, &offset::SOCK_PROTOCOL) == u16::from(UDP) => {
-            udp_readable(meta, sk);
+            udp_readable(&meta, sk);
         }
-        AF_INET | AF_INET6 => tcp_readable(meta, sk),
+        AF_INET | AF_INET6 => tcp_readable(&meta, sk),
         _ => {}
     }
 }
 
-#[inline(always)]
-fn tcp_readable(meta: Meta, sk: Address) {
+#[inline(never)]
+fn tcp_readable(meta: &Meta, sk: Address) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if tcp_flow(sk, Direction::In, key)
         && let Some(flow) = flow::wanted(key, 0)
     {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_RCV_NXT);
-        record::hop(meta, Hop { sk, flow, seq, ..EMPTY });
-        sched::will_wake(meta, sk);
+        record::hop(*meta, Hop { sk, flow, seq, ..EMPTY });
+        sched::will_wake(*meta, sk);
     }
 }
 
-#[inline(always)]
-fn udp_readable(meta: Meta, sk: Address) {
+#[inline(never)]
+fn udp_readable(meta: &Meta, sk: Address) {
     let skb = newest(sk);
     if skb == 0 {
         return;
     }
     if filter::is_open() {
-        if datagram(meta, sk, skb, 0) {
-            sched::will_wake(meta, sk);
+        if datagram(*meta, sk, skb, 0) {
+            sched::will_wake(*meta, sk);
         }
         return;
     }
     // Whoever has read from it before will read this.
     let inode = unix::inode(sk);
     let seen = seen_of_reader(sk, inode);
-    if datagram(meta, sk, skb, seen & !QUEUED) {
+    if datagram(*meta, sk, skb, seen & !QUEUED) {
         let _ = READERS.insert(sk, Reader { inode, seen: seen | QUEUED }, 0);
-        sched::will_wake(meta, sk);
+        sched::will_wake(*meta, sk);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The packets on their way.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
@@ -64,6 +64,8 @@ pub(super) struct Packet {
     pub(super) received_on: Option<FlowKey>,
     /// For a message on a UNIX socket.
     pub(super) message: Option<Message>,
+    /// What the socket was called when it sent the message: a datagram socket may talk to others later.
+    pub(super) called: Option<Arc<[u8]>>,
     pub(super) header: Header,
     pub(super) tcp: Option<Tcp>,
     pub(super) retransmitted: bool,

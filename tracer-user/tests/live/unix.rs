@@ -1,5 +1,8 @@
 //! Messages on UNIX sockets, whatever pieces they are read in, and their names.
 
+mod odd;
+mod wanted;
+
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     mem::{MaybeUninit, size_of},
@@ -470,6 +473,9 @@ fn a_server_that_never_sleeps_is_seen_too() {
             }
         });
         let said = trace.stop();
+        if said.may_have_missed() {
+            continue;
+        }
         assert_lengths(&said, &[10; CONNECTIONS]);
         assert_eq!(said.paths.len(), 2 * CONNECTIONS, "a connection each: {}", said.summary);
         let accepted = said.paths.iter().filter(|path| hops(path).last() == Some(&"unix_accept")).count();
@@ -516,6 +522,9 @@ fn many_sockets_at_a_time_are_kept_apart() {
             }
         });
         let said = trace.stop();
+        if said.may_have_missed() {
+            continue;
+        }
         said.assert_whole();
         for number in 1..=PAIRS {
             let count = said.messages().iter().filter(|path| path["len"] == number).count();
