@@ -127,13 +127,13 @@ fn protocol(number: u8) -> bool {
     if PROTOCOLS.load() == 0 {
         return true;
     }
-    let number = u64::from(number);
-    // Received packets are routed without a transport, which is none of these.
-    let bits = [(TCP, PROTOCOL_TCP), (UDP, PROTOCOL_UDP), (ICMP, PROTOCOL_ICMP), (ICMPV6, PROTOCOL_ICMP)];
-    let mut bit = 0;
-    for (protocol, its_bit) in bits {
-        bit |= is_zero(number ^ u64::from(protocol)) as u32 * its_bit;
-    }
+    let bit = match number {
+        TCP => PROTOCOL_TCP,
+        UDP => PROTOCOL_UDP,
+        ICMP | ICMPV6 => PROTOCOL_ICMP,
+        // Received packets are routed without a transport.
+        _ => 0,
+    };
     PROTOCOLS.load() & bit != 0
 }
 
