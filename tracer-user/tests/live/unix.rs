@@ -478,7 +478,8 @@ fn a_server_that_never_sleeps_is_seen_too() {
         }
         assert_lengths(&said, &[10; CONNECTIONS]);
         assert_eq!(said.paths.len(), 2 * CONNECTIONS, "a connection each: {}", said.summary);
-        let accepted = said.paths.iter().filter(|path| hops(path).last() == Some(&"unix_accept")).count();
+        // Not as the last hop, if the wake-up was still under way.
+        let accepted = said.paths.iter().filter(|path| hops(path).contains(&"unix_accept")).count();
         assert_eq!(accepted, CONNECTIONS, "{}", said.summary);
     }
 }
