@@ -70,8 +70,8 @@ fn assert_lengths(said: &Said, lengths: &[u64]) {
     let seen: Vec<u64> = said.messages().iter().map(|path| path["len"].as_u64().unwrap()).collect();
     assert_eq!(seen, lengths, "{:#?}\n{}", said.paths, said.summary);
     for path in said.messages() {
-        let read = hops(path).last().copied().unwrap();
-        assert!(read.ends_with("_recvmsg"), "{path}");
+        // The last hop, unless the reader was faster than its wake-up.
+        assert!(hops(path)[1..].iter().any(|hop| hop.ends_with("_recvmsg")), "{path}");
         for end in ["sender", "receiver"] {
             assert_eq!(path[end]["pid"], own_process(), "{path}");
         }
