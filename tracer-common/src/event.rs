@@ -29,6 +29,16 @@ pub const fn is_hop(kind: u8) -> bool {
     matches!(kind, KIND_HOP | KIND_UNIX | KIND_ROUTE)
 }
 
+/// Whether an ICMP message of this type is an error, which carries the beginning of the packet that it answers (RFC 792).
+pub const fn is_icmp_error(kind: u8) -> bool {
+    matches!(kind, 3 | 4 | 5 | 11 | 12)
+}
+
+/// [`is_icmp_error`] of `ICMPv6` (RFC 4443).
+pub const fn is_icmpv6_error(kind: u8) -> bool {
+    matches!(kind, 1..=4)
+}
+
 /// [`HopRecord::aux`] where the probe point could not tell.
 pub const AUX_UNKNOWN: u32 = u32::MAX;
 /// [`HopRecord::flow`] where there is no flow.
@@ -45,12 +55,14 @@ pub const MARK_ENTERS: u16 = 2;
 
 /// [`HopRecord::marks`] of a UDP send call: it names no address, so the datagram goes to the socket's peer, by the route
 /// that the socket keeps.
-pub const MARK_TO_PEER: u16 = 4;
+pub const MARK_TO_PEER: u16 = 8;
 
 /// [`UnixRecord::marks`]: nothing that the socket sent before waits to be read (`sk->sk_wmem_alloc` is at its start).
 pub const MARK_NOTHING_QUEUED: u8 = 1;
 /// [`UnixRecord::marks`]: the socket listens (`sk->sk_state` is `TCP_LISTEN`).
 pub const MARK_LISTENS: u8 = 2;
+/// [`UnixRecord::marks`]: a copy that is no peek (`MSG_PEEK`): what was copied is gone.
+pub const MARK_TAKEN: u8 = 4;
 
 /// `TASK_COMM_LEN` of the kernel.
 pub const COMM_LEN: usize = 16;

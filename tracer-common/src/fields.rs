@@ -16,6 +16,7 @@ macro_rules! kernel_fields {
             SK_BUFF_PROTOCOL = "sk_buff"."protocol";
             SK_BUFF_NETWORK_HEADER = "sk_buff"."network_header";
             SK_BUFF_TRANSPORT_HEADER = "sk_buff"."transport_header";
+            SK_BUFF_NEXT = "sk_buff"."next";
             SK_BUFF_SK = "sk_buff"."sk";
             SK_BUFF_IIF = "sk_buff"."skb_iif";
             SK_BUFF_CB = "sk_buff"."cb";
@@ -61,6 +62,9 @@ macro_rules! kernel_fields {
             TASK_COMM = "task_struct"."comm";
             TASK_PID = "task_struct"."pid";
             TASK_TGID = "task_struct"."tgid";
+            TASK_MM = "task_struct"."mm";
+            TASK_NSPROXY = "task_struct"."nsproxy";
+            NSPROXY_NET = "nsproxy"."net_ns";
             TASK_FILES = "task_struct"."files";
             FILES_FDT = "files_struct"."fdt";
             FDTABLE_MAX_FDS = "fdtable"."max_fds";

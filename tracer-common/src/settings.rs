@@ -7,19 +7,26 @@ pub const PORTS: &str = "PORTS";
 pub const EVENTS: &str = "EVENTS";
 /// Name of the per-CPU `u64` counters of records that the ring buffer could not take, indexed by record kind.
 pub const LOST: &str = "LOST";
-/// Name of the `u64` array, indexed by backend: the points whose records its programs write, a bit each (`1 << point`). All
-/// zero until everything is attached, so that all programs start and stop at one moment, however long attaching takes.
+/// Name of the array of one element `[u64; 3]`, indexed by backend: the points whose records its programs write, a bit each
+/// (`1 << point`). All zero until everything is attached, so that all programs start and stop at one moment, however long
+/// attaching takes.
 pub const ENABLED: &str = "ENABLED";
 
 /// Name of the global `u32`: whether the tracepoint `skb:kfree_skb` says why.
 pub const DROPS_HAVE_REASONS: &str = "DROPS_HAVE_REASONS";
 
-/// Name of the global `[u32; 8]`: the numbers of the system calls that send, and of `connect`, in the order of [`Calls`].
+/// Name of the global `[u32; 11]`: the numbers of the system calls that are looked at, in the order of [`Calls`].
 pub const SYSTEM_CALLS: &str = "SYSTEM_CALLS";
 /// Name of the global `[u32; 6]`: where the six arguments of a system call lie in `struct pt_regs`, bytes.
 pub const CALL_ARGUMENTS: &str = "CALL_ARGUMENTS";
+/// Name of the global `u32`: where the number of a system call lies in `struct pt_regs`, bytes.
+pub const CALL_NUMBER: &str = "CALL_NUMBER";
+/// Name of the global `u32`: whether programs can ask for the registers of the system call that they run in
+/// (`bpf_task_pt_regs`, kernel 5.15).
+pub const CALLS_ARE_SEEN: &str = "CALLS_ARE_SEEN";
 
-/// The system calls that are looked at where functions cannot be probed: indices of [`SYSTEM_CALLS`].
+/// The system calls that are looked at: those that send, and `connect`, where functions cannot be probed; those that can
+/// peek, always. Indices of [`SYSTEM_CALLS`].
 #[repr(usize)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Calls {
@@ -39,6 +46,12 @@ pub enum Calls {
     Splice,
     /// `connect(fd, address, len)`
     Connect,
+    /// `recvfrom(fd, …, len, flags, address, …)`
+    Recvfrom,
+    /// `recvmsg(fd, msghdr, flags)`
+    Recvmsg,
+    /// `recvmmsg(fd, mmsghdr, count, flags, timeout)`
+    Recvmmsg,
 }
 
 /// How many values a filter of numbers (ports, processes, namespaces) can be given. They are compared one after the other.
@@ -116,8 +129,8 @@ pub struct UnixPattern {
     pub name: [u64; UNIX_WORDS],
     /// The bytes that count.
     pub mask: [u64; UNIX_WORDS],
-    /// How long the name must be, or 0 for any length.
-    pub len: u32,
-    /// Zero.
-    pub pad: u32,
+    /// How long the name must be at least: of no name all bytes are zero.
+    pub least: u32,
+    /// How long it may be.
+    pub most: u32,
 }

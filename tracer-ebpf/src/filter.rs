@@ -13,7 +13,7 @@ use tracer_common::settings::{
 use crate::{
     flow::{self, FlowKey},
     kread::{self, Address, offset},
-    packet::{TCP, UDP, halves},
+    packet::{ICMP, ICMPV6, TCP, UDP, halves},
     record,
     words::{Name, is_zero},
 };
@@ -130,7 +130,9 @@ fn protocol(number: u8) -> bool {
     let bit = match number {
         TCP => PROTOCOL_TCP,
         UDP => PROTOCOL_UDP,
-        _ => PROTOCOL_ICMP,
+        ICMP | ICMPV6 => PROTOCOL_ICMP,
+        // Received packets are routed without a transport.
+        _ => 0,
     };
     PROTOCOLS.load() & bit != 0
 }
@@ -253,26 +255,31 @@ fn is_among(names: &Array<Name>, count: u32, name: Name) -> bool {
     matches != 0
 }
 
-/// [`BY_NAME`] if the name, `len` bytes of it, is a wanted one.
+/// [`BY_NAME`] if the name, `len` bytes of it, is a wanted one. `word` reads eight of them, with zeroes behind the last one.
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "three arrays side by side")]
-pub(crate) fn unix_name(name: &[u64; UNIX_WORDS], len: u32) -> u32 {
+pub(crate) fn unix_name(len: u32, word: impl Fn(usize) -> u64) -> u32 {
     let count = UNIX_PATTERN_COUNT.load();
-    if count == 0 {
-        return 0;
+    let mut differs = [0; MAX_NAMES];
+    for at in 0..UNIX_WORDS {
+        let word = word(at);
+        for (index, differs) in differs.iter_mut().enumerate() {
+            if index as u32 >= count {
+                break;
+            }
+            let Some(pattern) = UNIX_PATTERNS.get(index as u32) else { break };
+            *differs |= (word & pattern.mask[at]) ^ pattern.name[at];
+        }
     }
-    for index in 0..MAX_NAMES as u32 {
-        if index >= count {
+    let mut matches = 0;
+    for (index, differs) in differs.into_iter().enumerate() {
+        if index as u32 >= count {
             break;
         }
-        let Some(pattern) = UNIX_PATTERNS.get(index) else { break };
-        let mut differs = 0;
-        for word in 0..UNIX_WORDS {
-            differs |= (name[word] & pattern.mask[word]) ^ pattern.name[word];
-        }
-        if differs == 0 && (pattern.len == 0 || pattern.len == len) {
-            return BY_NAME;
-        }
+        let Some(pattern) = UNIX_PATTERNS.get(index as u32) else { break };
+        let len = u64::from(len);
+        // The sign of a difference: too short, or too long.
+        let is_outside = len.wrapping_sub(pattern.least.into()) | u64::from(pattern.most).wrapping_sub(len);
+        matches |= is_zero(differs | is_outside >> 63);
     }
-    0
+    if matches != 0 { BY_NAME } else { 0 }
 }

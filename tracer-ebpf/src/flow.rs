@@ -95,6 +95,13 @@ pub(crate) fn wanted(key: &FlowKey, seen: u32) -> Option<u64> {
     wanted_since(key, seen, 0)
 }
 
+/// [`wanted`] where the namespace may not be known: then it is left to the other filters.
+#[inline(always)]
+pub(crate) fn wanted_somewhere(key: &FlowKey, seen: u32) -> Option<u64> {
+    let may_be = if key.net == 0 { filter::packet_anywhere(key) } else { filter::packet(key) };
+    may_be.then(|| number_if_seen(key, seen, 0)).flatten()
+}
+
 /// [`wanted`] for a packet, which may begin a connection.
 #[inline(always)]
 pub(crate) fn wanted_packet(packet: &Packet, seen: u32) -> Option<u64> {
@@ -103,9 +110,11 @@ pub(crate) fn wanted_packet(packet: &Packet, seen: u32) -> Option<u64> {
 
 #[inline(always)]
 fn wanted_since(key: &FlowKey, seen: u32, syn: u32) -> Option<u64> {
-    if !filter::packet(key) {
-        return None;
-    }
+    filter::packet(key).then(|| number_if_seen(key, seen, syn)).flatten()
+}
+
+#[inline(always)]
+fn number_if_seen(key: &FlowKey, seen: u32, syn: u32) -> Option<u64> {
     // Constants, so for most filters nothing is left of this.
     let needed = filter::needed_of_flow();
     if needed == 0 {

@@ -1,5 +1,7 @@
 //! Finds the transport header of an `sk_buff` and reads from it what names the packet.
 
+use tracer_common::event::{is_icmp_error, is_icmpv6_error};
+
 use crate::{
     flow::{AF_INET, AF_INET6, FlowKey},
     kread::{self, Address, Plain, offset},
@@ -178,7 +180,7 @@ fn read_icmp(packet: &mut Packet, transport: Address) {
     let [kind, code, _, _, a, b, c, d]: [u8; 8] = kread::read(transport, 0);
     packet.seq = u32::from(kind) << 8 | u32::from(code);
     let is_v4 = packet.key.family == AF_INET;
-    let is_error = if is_v4 { matches!(kind, 3 | 4 | 5 | 11 | 12) } else { matches!(kind, 1..=4) };
+    let is_error = if is_v4 { is_icmp_error(kind) } else { is_icmpv6_error(kind) };
     if !is_error {
         packet.ack = u32::from_be_bytes([a, b, c, d]);
         return;

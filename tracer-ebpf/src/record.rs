@@ -31,7 +31,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 
 #[map]
-static ENABLED: Array<u64> = Array::with_max_entries(Backend::ALL.len() as u32, 0);
+static ENABLED: Array<[u64; Backend::ALL.len()]> = Array::with_max_entries(1, 0);
 
 /// The name under which a process was last announced.
 #[map]
@@ -100,7 +100,7 @@ impl Meta {
 
 #[inline(always)]
 fn enabled(backend: Backend) -> u64 {
-    ENABLED.get(backend as u32).copied().unwrap_or(0)
+    ENABLED.get(0).map_or(0, |points| points[backend as usize])
 }
 
 /// What a reader found out; the rest of a [`HopRecord`] is the same everywhere.
@@ -229,10 +229,4 @@ pub(crate) fn reserve<T: 'static>(kind: u8) -> Option<RingBufEntry<T>> {
 #[inline(always)]
 pub(crate) fn send<T: 'static>(entry: RingBufEntry<T>) {
     entry.submit(BPF_RB_NO_WAKEUP);
-}
-
-/// Nobody wants the record.
-#[inline(always)]
-pub(crate) fn take_back<T: 'static>(entry: RingBufEntry<T>) {
-    entry.discard(BPF_RB_NO_WAKEUP);
 }

@@ -81,6 +81,7 @@ pub struct AddressRange {
 impl AddressRange {
     /// The range of `address` with `prefix` bits; `None` if it has not so many.
     pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
+        let (address, prefix) = as_sent(address, prefix);
         let address = match address {
             IpAddr::V4(v4) => IpAddr::V4(
                 (v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)).into(),
@@ -120,7 +121,17 @@ impl AddressRange {
 
 impl From<IpAddr> for AddressRange {
     fn from(address: IpAddr) -> Self {
-        Self { address, prefix: bits(address) }
+        let (address, prefix) = as_sent(address, bits(address));
+        Self { address, prefix }
+    }
+}
+
+/// What goes to an IPv4-mapped address (`::ffff:a.b.c.d`) is sent as IPv4.
+fn as_sent(address: IpAddr, prefix: u8) -> (IpAddr, u8) {
+    const MAPPED: u8 = 96;
+    match address.to_canonical() {
+        v4 @ IpAddr::V4(_) if address.is_ipv6() && (MAPPED..=128).contains(&prefix) => (v4, prefix - MAPPED),
+        _ => (address, prefix),
     }
 }
 
@@ -161,9 +172,9 @@ impl UnixName {
         for word in pattern.mask.iter_mut().chain(&mut pattern.name) {
             *word = word.to_le();
         }
-        if !self.is_prefix && is_abstract {
-            pattern.len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        }
+        let len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        pattern.least = len;
+        pattern.most = if !self.is_prefix && is_abstract { len } else { u32::MAX };
         pattern
     }
 }
@@ -462,6 +473,13 @@ mod tests {
         let one = AddressRange::from("::1".parse::<IpAddr>().unwrap()).pattern(Side::Either);
         assert_eq!(one.mask, [u64::MAX, u64::MAX]);
         assert_eq!(AddressRange::new("127.0.0.1".parse().unwrap(), 33), None);
+        let mapped = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(AddressRange::from(mapped("::ffff:10.1.2.3")), AddressRange::from(mapped("10.1.2.3")));
+        assert_eq!(
+            AddressRange::new(mapped("::ffff:10.1.2.3"), 104),
+            AddressRange::new(mapped("10.0.0.0"), 8)
+        );
+        assert_eq!(AddressRange::new(mapped("::ffff:10.1.2.3"), 129), None);
     }
 
     #[test]
@@ -470,7 +488,10 @@ mod tests {
         assert!(name("/run/a").matches(b"/run/a") && !name("/run/a").matches(b"/run/ab"));
         assert!(name("/run/a*").matches(b"/run/ab"));
         assert!(name("@a").matches(b"\0a") && !name("@a").matches(b"\0ab"));
-        assert_eq!(name("@a").pattern().len, 2);
+        let lengths = |text: &str| (name(text).pattern().least, name(text).pattern().most);
+        assert_eq!((lengths("@a"), lengths("/a")), ((2, 2), (2, u32::MAX)));
+        // A socket without a name has zeroes, and is not meant.
+        assert_eq!((lengths("@*"), lengths("*")), ((1, u32::MAX), (0, u32::MAX)));
         assert_eq!(
             name("/run/a").pattern().mask[0],
             u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0])

@@ -1,6 +1,9 @@
 //! System calls, where the functions behind them cannot be probed.
 
-use aya_ebpf::Global;
+use aya_ebpf::{
+    Global,
+    helpers::generated::{bpf_get_current_task_btf, bpf_task_pt_regs},
+};
 use tracer_common::{event::AUX_UNKNOWN, probes::Point, settings::Calls};
 
 use super::{sockets, unix};
@@ -12,12 +15,16 @@ use crate::{
     record::{self, Meta},
 };
 
-const CALLS: usize = Calls::Connect as usize + 1;
+const CALLS: usize = Calls::Recvmmsg as usize + 1;
 
 #[unsafe(no_mangle)]
 static SYSTEM_CALLS: Global<[u32; CALLS]> = Global::new([0; CALLS]);
 #[unsafe(no_mangle)]
 static CALL_ARGUMENTS: Global<[u32; 6]> = Global::new([0; 6]);
+#[unsafe(no_mangle)]
+static CALL_NUMBER: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static CALLS_ARE_SEEN: Global<u32> = Global::new(0);
 
 /// `S_IFMT`, `S_IFSOCK`.
 const FILE_TYPE: u16 = 0o170_000;
@@ -26,6 +33,9 @@ const SOCKET: u16 = 0o140_000;
 /// `SOCK_STREAM`, `SOCK_DGRAM`.
 const STREAM: u16 = 1;
 const DATAGRAM: u16 = 2;
+
+/// `MSG_PEEK`: what is read stays in the queue.
+const MSG_PEEK: u32 = 2;
 
 /// `struct iovec`s that are added up; with more of them the length is not known.
 const VECTORS: u64 = 8;
@@ -60,8 +70,7 @@ pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) 
             && kread::u16_field(sk, &offset::SOCK_TYPE) != DATAGRAM
             && let Some(meta) = meta.at(Point::UnixStreamConnect)
         {
-            let name = unix::NameAt::User(call.argument(1).wrapping_add(2));
-            unix::connects(meta, sk, name, call.argument(2) as u32);
+            unix::connects(meta, sk, unix::Name::user(call.argument(1), call.argument(2) as u32));
         }
         return;
     }
@@ -76,15 +85,21 @@ pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) 
     let Some(meta) = meta.at(point) else { return };
     // Where the message is described by a `struct msghdr`: name, length of the name, vectors, their number.
     let message = if is(Calls::Sendmsg) || is(Calls::Sendmmsg) { call.argument(1) } else { 0 };
+    let is_unix = matches!(point, Point::UnixStreamSendmsg | Point::UnixDgramSendmsg);
     let len = if is(Calls::Write) || is(Calls::Sendto) {
         call.argument(2) as u32
     } else if is(Calls::Writev) {
         sum(call.argument(1), call.argument(2))
-    } else if is(Calls::Sendmsg) {
+    } else if is(Calls::Sendmsg) || is(Calls::Sendmmsg) && is_unix {
+        // Of several messages this is the start of the first one.
         sum(kread::read_user(message.wrapping_add(16)), kread::read_user(message.wrapping_add(24)))
     } else {
         AUX_UNKNOWN
     };
+    // Without its length the first message of several on a stream does not end.
+    if is(Calls::Sendmmsg) && matches!(point, Point::UnixStreamSendmsg) && len == AUX_UNKNOWN {
+        return;
+    }
     // Where to, if the call says so.
     let (name, name_len) = if is(Calls::Sendto) {
         (call.argument(4), call.argument(5) as u32)
@@ -95,8 +110,7 @@ pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) 
     };
     match point {
         Point::UnixStreamSendmsg | Point::UnixDgramSendmsg => {
-            let to = if name == 0 { unix::NameAt::Nowhere } else { unix::NameAt::User(name.wrapping_add(2)) };
-            unix::sends(meta, sk, len, to, name_len);
+            unix::sends(meta, sk, len, unix::Name::user(name, name_len));
         }
         Point::TcpSendmsg => sockets::sends_tcp(meta, sk, len),
         _ => {
@@ -116,6 +130,36 @@ impl Call {
     fn argument(&self, index: usize) -> u64 {
         kread::read(self.regs, u64::from(CALL_ARGUMENTS.load()[index]))
     }
+}
+
+/// Whether it can be told in which system call the process on the CPU is.
+#[inline(always)]
+pub(super) fn are_seen() -> bool {
+    CALLS_ARE_SEEN.load() != 0
+}
+
+/// Whether the process on the CPU only looks at what it reads (`MSG_PEEK`), as far as that can be told.
+#[inline(always)]
+pub(super) fn peeks() -> bool {
+    are_seen() && call_peeks()
+}
+
+#[inline(never)]
+fn call_peeks() -> bool {
+    // SAFETY: the task on the CPU is alive, and so is its stack, where the registers are. The verifier knows the helpers
+    // where it comes here.
+    let call = unsafe { Call { regs: bpf_task_pt_regs(bpf_get_current_task_btf()) as Address } };
+    let number: u32 = kread::read(call.regs, u64::from(CALL_NUMBER.load()));
+    let numbers = SYSTEM_CALLS.load();
+    let is = |call: Calls| number == numbers[call as usize];
+    let flags = if is(Calls::Recvfrom) || is(Calls::Recvmmsg) {
+        call.argument(3)
+    } else if is(Calls::Recvmsg) {
+        call.argument(2)
+    } else {
+        0
+    };
+    flags as u32 & MSG_PEEK != 0
 }
 
 /// Bytes of all vectors together.

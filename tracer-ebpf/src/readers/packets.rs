@@ -34,9 +34,10 @@ static QUEUED: Array<u64> = Array::with_max_entries(MAX_CPUS, 0);
 #[map]
 static POLLED: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
-/// The memory of packets that were wanted, where their headers alone do not say that they are.
+/// The packets that were wanted, where their headers alone do not say that they are: `Packet::fingerprint` by `sk_buff`,
+/// as the memory is used again.
 #[map]
-static WANTED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(16384, 0);
+static WANTED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(16384, 0);
 
 /// A packet whose headers are complete. `aux`: index of `skb->dev`.
 #[inline(always)]
@@ -168,12 +169,31 @@ pub(crate) fn dropped(args: &impl Args, meta: Meta, skb: usize, location: usize,
     let aux = if DROPS_HAVE_REASONS.load() == 0 { AUX_UNKNOWN } else { args.arg(reason) as u32 };
     // `tcp_v4_rcv` clears `skb->dev`, and UDP lays other things over it, so the namespace is not to be had everywhere.
     // The packet is known by its memory.
-    let Packet { key, tcp_flags, seq, ack, len } = packet;
-    // SAFETY: only whether there is an element counts.
-    let is_wanted = || !filter::needs_more_than_headers() || unsafe { WANTED.get(skb) }.is_some();
-    if filter::packet_anywhere(key) && is_wanted() {
+    if filter::packet_anywhere(&packet.key) && was_wanted(skb, packet) {
+        let Packet { tcp_flags, seq, ack, len, .. } = packet;
         let (sk, tcp_flags) = (args.arg(location), *tcp_flags as u8);
         record::hop(meta, Hop { skb, sk, tcp_flags, seq: *seq, ack: *ack, len: *len, aux, ..EMPTY });
+    }
+}
+
+/// Whether a packet that is freed now was wanted where it was last seen.
+#[inline(always)]
+fn was_wanted(skb: Address, packet: &Packet) -> bool {
+    if !filter::needs_more_than_headers() {
+        return true;
+    }
+    // SAFETY: an LRU map may hand this entry to another packet meanwhile, whose fingerprint is another one.
+    let Some(fingerprint) = unsafe { WANTED.get(skb) }.copied() else { return false };
+    let _ = WANTED.remove(skb);
+    fingerprint == packet.fingerprint()
+}
+
+/// A packet is seen that is not wanted here. It may have been in another namespace: what becomes of it is not for those who
+/// asked for that one.
+#[inline(always)]
+fn is_not_wanted(skb: Address) {
+    if filter::has_namespaces() {
+        let _ = WANTED.remove(skb);
     }
 }
 
@@ -195,7 +215,9 @@ fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkH
     if ifindex != LOOPBACK && matches!(header, NetworkHeader::Data) {
         seen |= flow::arrives(&meta, skb, packet);
     }
-    let Some(flow) = flow::wanted_packet(packet, seen | meta.marks()) else { return };
+    let Some(flow) = flow::wanted_packet(packet, seen | meta.marks()) else {
+        return is_not_wanted(skb);
+    };
     if ifindex != LOOPBACK {
         flow::device(dev, packet.key.net, ifindex);
     }
@@ -212,7 +234,7 @@ fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkH
         }
     }
     if filter::needs_more_than_headers() {
-        let _ = WANTED.insert(skb, 1, 0);
+        let _ = WANTED.insert(skb, packet.fingerprint(), 0);
     }
     if meta.is_at_driver() {
         flow::leaves(&meta, skb, packet);
@@ -242,6 +264,8 @@ fn to_backlog(meta: Meta, skb: Address, cpu: u32) {
             // SAFETY: an aligned element that lives as long as the map.
             unsafe { add_one(queued) };
         }
+    } else {
+        is_not_wanted(skb);
     }
 }
 

@@ -63,8 +63,23 @@ pub(crate) fn route_v4(args: &impl Args, meta: Meta, table_id: usize, flow: usiz
                 .copy_from_slice(&kread::u32_field(route, &offset::FIB_INFO_PREFSRC).to_ne_bytes());
         }
     }
-    key.net = kread::u64_field(answer.device, &offset::NET_DEVICE_NET);
+    key.net = if answer.device == 0 {
+        namespace()
+    } else {
+        kread::u64_field(answer.device, &offset::NET_DEVICE_NET)
+    };
     write(meta, key, answer);
+}
+
+/// The network namespace of the process on the CPU, whose question it is unless a softirq asks; 0 in the idle task and in
+/// other threads of the kernel, where only softirqs ask.
+#[inline(always)]
+fn namespace() -> Address {
+    let task = record::current_task();
+    if kread::u64_field(task, &offset::TASK_MM) == 0 {
+        return 0;
+    }
+    kread::u64_field(kread::u64_field(task, &offset::TASK_NSPROXY), &offset::NSPROXY_NET)
 }
 
 /// An IPv6 table has answered.
@@ -112,7 +127,7 @@ fn refusal(route_type: u8) -> i32 {
 
 #[inline(always)]
 fn write(meta: Meta, key: &FlowKey, answer: Answer) {
-    let Some(flow) = flow::wanted(key, meta.marks()) else { return };
+    let Some(flow) = flow::wanted_somewhere(key, meta.marks()) else { return };
     let ifindex = kread::u32_field(answer.device, &offset::NET_DEVICE_IFINDEX);
     if ifindex > LOOPBACK {
         flow::device(answer.device, key.net, ifindex);

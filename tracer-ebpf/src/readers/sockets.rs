@@ -16,10 +16,12 @@ use crate::{
     kread::{self, Address, offset},
     packet::{NetworkHeader, Packet, TCP, UDP},
     record::{self, Hop, Meta},
+    words::is_zero,
 };
 
-/// `MSG_PEEK`: the datagram stays in the queue.
+/// `MSG_PEEK`: the datagram stays in the queue. `MSG_ERRQUEUE`: what is read is an error, from another queue.
 const MSG_PEEK: u32 = 2;
+const MSG_ERRQUEUE: u32 = 0x2000;
 
 /// A process calls send on a TCP socket. `seq`: the sequence number that its first byte gets if nobody else is
 /// sending; `len`: bytes.
@@ -57,7 +59,8 @@ pub(super) fn sends_udp(meta: Meta, sk: Address, port: u16, len: u32) {
     key.protocol = UDP;
     key.sport = kread::u16_field(sk, &offset::SOCK_NUM);
     key.dport = if port == 0 { u16::from_be(kread::u16_field(sk, &offset::SOCK_DPORT)) } else { port };
-    let marks = if port == 0 { MARK_TO_PEER } else { 0 };
+    // Without a branch: the verifier would follow both sides for each way that the call may have said its address.
+    let marks = MARK_TO_PEER * is_zero(u64::from(port)) as u16;
     if filter::is_open() {
         record::hop(meta, Hop { sk, len, marks, ..EMPTY });
     } else if filter::datagram(key) {
@@ -86,9 +89,31 @@ struct HeldCall {
 #[map]
 static CALLS: LruHashMap<u32, HeldCall> = LruHashMap::with_max_entries(4096, 0);
 
-/// The sockets that a wanted datagram was queued on, where not all traffic is wanted.
+/// What is known of a UDP socket, where not all traffic is wanted.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Reader {
+    /// Its inode: its memory is used again.
+    inode: u32,
+    /// What was seen of it: [`QUEUED`], and what `filter` names.
+    seen: u32,
+}
+
+/// A wanted datagram was queued on the socket. No number of `filter`'s.
+const QUEUED: u32 = 1 << 31;
+
 #[map]
-static READERS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(4096, 0);
+static READERS: LruHashMap<u64, Reader> = LruHashMap::with_max_entries(4096, 0);
+
+/// What was seen of a UDP socket.
+#[inline(always)]
+fn seen_of_reader(sk: Address, inode: u32) -> u32 {
+    // SAFETY: an LRU map may hand this entry to another socket meanwhile, which has another inode.
+    match unsafe { READERS.get(sk) } {
+        Some(reader) if reader.inode == inode => reader.seen,
+        _ => 0,
+    }
+}
 
 /// The thread's call on this socket sends a wanted datagram: its record goes before that of the datagram.
 #[inline(never)]
@@ -111,41 +136,51 @@ pub(super) fn release_call(meta: &Meta, sk: Address) {
 }
 
 /// A socket has data. `seq`, for TCP: `rcv_nxt`, everything before it is there; `skb`, for UDP: the datagram that was
-/// queued last.
+/// queued last. Each kind has a frame of its own on the stack, which has no room for all of them in one.
 #[inline(always)]
 pub(crate) fn readable(args: &impl Args, meta: Meta, sk: usize) {
     let sk = args.arg(sk);
     match kread::u16_field(sk, &offset::SOCK_FAMILY) as u8 {
-        AF_UNIX => unix::woken(meta, sk),
+        AF_UNIX => unix::woken(&meta, sk),
         AF_INET | AF_INET6 if kread::u16_field(sk, &offset::SOCK_PROTOCOL) == u16::from(UDP) => {
-            udp_readable(meta, sk);
+            udp_readable(&meta, sk);
         }
-        AF_INET | AF_INET6 => tcp_readable(meta, sk),
+        AF_INET | AF_INET6 => tcp_readable(&meta, sk),
         _ => {}
     }
 }
 
-#[inline(always)]
-fn tcp_readable(meta: Meta, sk: Address) {
+#[inline(never)]
+fn tcp_readable(meta: &Meta, sk: Address) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if tcp_flow(sk, Direction::In, key)
         && let Some(flow) = flow::wanted(key, 0)
     {
         let seq = kread::u32_field(sk, &offset::TCP_SOCK_RCV_NXT);
-        record::hop(meta, Hop { sk, flow, seq, ..EMPTY });
-        sched::will_wake(meta, sk);
+        record::hop(*meta, Hop { sk, flow, seq, ..EMPTY });
+        sched::will_wake(*meta, sk);
     }
 }
 
-#[inline(always)]
-fn udp_readable(meta: Meta, sk: Address) {
+#[inline(never)]
+fn udp_readable(meta: &Meta, sk: Address) {
     let skb = newest(sk);
-    if skb != 0 && datagram(meta, sk, skb) {
-        if !filter::is_open() {
-            let _ = READERS.insert(sk, 1, 0);
+    if skb == 0 {
+        return;
+    }
+    if filter::is_open() {
+        if datagram(*meta, sk, skb, 0) {
+            sched::will_wake(*meta, sk);
         }
-        sched::will_wake(meta, sk);
+        return;
+    }
+    // Whoever has read from it before will read this.
+    let inode = unix::inode(sk);
+    let seen = seen_of_reader(sk, inode);
+    if datagram(*meta, sk, skb, seen & !QUEUED) {
+        let _ = READERS.insert(sk, Reader { inode, seen: seen | QUEUED }, 0);
+        sched::will_wake(*meta, sk);
     }
 }
 
@@ -178,11 +213,14 @@ pub(crate) fn read_up_to(args: &impl Args, meta: Meta, sk: usize) {
 /// A process has copied a datagram out of a UDP socket, and frees it. `skb`: the datagram.
 #[inline(always)]
 pub(crate) fn udp_read(args: &impl Args, meta: Meta, sk: usize, skb: usize, len: usize) {
-    // `udp_recvmsg` says so where it has only peeked, and the datagram stays in the queue.
-    if (args.arg(len) as u32).cast_signed().is_negative() {
-        return;
+    let (len, skb) = (args.arg(len) as u32, args.arg(skb));
+    // `udp_recvmsg` gives the negative length where it has only peeked, and the datagram stays in the queue. Of no bytes
+    // that says nothing; but what was taken is in no list any more (`__skb_unlink`).
+    let peeks =
+        len.cast_signed().is_negative() || len == 0 && kread::u64_field(skb, &offset::SK_BUFF_NEXT) != 0;
+    if !peeks {
+        datagram(meta, args.arg(sk), skb, 0);
     }
-    datagram(meta, args.arg(sk), args.arg(skb));
 }
 
 /// A process has received from a socket. `skb`: for UDP, the datagram that is next in the queue, 0 if it is empty: what was
@@ -193,19 +231,26 @@ pub(crate) fn udp_received(args: &impl Args, meta: Meta, sk: usize, ret: usize, 
     let (sk, ret) = (args.arg(sk), args.arg(ret) as i32);
     let is_ip = matches!(kread::u16_field(sk, &offset::SOCK_FAMILY) as u8, AF_INET | AF_INET6);
     if ret < 0
-        || args.arg(flags) as u32 & MSG_PEEK != 0
+        || args.arg(flags) as u32 & (MSG_PEEK | MSG_ERRQUEUE) != 0
         || !is_ip
         || kread::u16_field(sk, &offset::SOCK_PROTOCOL) != u16::from(UDP)
     {
         return;
     }
-    // Who sent the datagram is not known any more, so a socket that wanted ones come to may read others as well.
-    // SAFETY: only whether there is an element counts.
-    if filter::is_open() || unsafe { READERS.get(sk) }.is_some() {
-        let is_connected = kread::u16_field(sk, &offset::SOCK_DPORT) != 0;
-        let aux = u32::from(is_connected || filter::wants_all_to(kread::u16_field(sk, &offset::SOCK_NUM)));
-        record::hop(meta, Hop { sk, skb: oldest(sk), seq: ret as u32, aux, ..EMPTY });
+    if !filter::is_open() {
+        let inode = unix::inode(sk);
+        let (seen, now) = (seen_of_reader(sk, inode), meta.marks());
+        if now & !seen != 0 {
+            let _ = READERS.insert(sk, Reader { inode, seen: seen | now }, 0);
+        }
+        // Who sent the datagram is not known any more, so a socket that wanted ones come to may read others as well.
+        if seen & QUEUED == 0 {
+            return;
+        }
     }
+    let is_connected = kread::u16_field(sk, &offset::SOCK_DPORT) != 0;
+    let aux = u32::from(is_connected || filter::wants_all_to(kread::u16_field(sk, &offset::SOCK_NUM)));
+    record::hop(meta, Hop { sk, skb: oldest(sk), seq: ret as u32, aux, ..EMPTY });
 }
 
 /// The datagram that a UDP socket's next read gets, 0 if there is none. `__skb_recv_udp` moves all that has come to a queue
@@ -232,9 +277,9 @@ pub(crate) fn consumed(args: &impl Args, meta: Meta, skb: usize) {
     }
 }
 
-/// A datagram that its protocol has received. Says whether it was one, and wanted.
+/// A datagram that its protocol has received, for a socket of which `seen` was seen. Says whether it was one, and wanted.
 #[inline(always)]
-fn datagram(meta: Meta, sk: Address, skb: Address) -> bool {
+fn datagram(meta: Meta, sk: Address, skb: Address, seen: u32) -> bool {
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, NetworkHeader::Recorded) || packet.key.protocol != UDP {
@@ -242,7 +287,7 @@ fn datagram(meta: Meta, sk: Address, skb: Address) -> bool {
     }
     // UDP lays other things over `skb->dev`, so the namespace is that of the socket.
     packet.key.net = kread::u64_field(sk, &offset::SOCK_NET);
-    packets::write(meta, skb, sk, 0, packet, 0, AUX_UNKNOWN)
+    packets::write(meta, skb, sk, 0, packet, seen, AUX_UNKNOWN)
 }
 
 /// Fills in the flow of a connected TCP socket; says whether it is one.

@@ -6,7 +6,7 @@
 use std::mem::offset_of;
 
 /// In the order of `tracer_common::settings::Calls`.
-pub(super) const NUMBERS: [u32; 8] = [
+pub(super) const NUMBERS: [u32; 11] = [
     libc::SYS_write as u32,
     libc::SYS_sendto as u32,
     libc::SYS_writev as u32,
@@ -15,6 +15,9 @@ pub(super) const NUMBERS: [u32; 8] = [
     libc::SYS_sendfile as u32,
     libc::SYS_splice as u32,
     libc::SYS_connect as u32,
+    libc::SYS_recvfrom as u32,
+    libc::SYS_recvmsg as u32,
+    libc::SYS_recvmmsg as u32,
 ];
 
 /// Bytes from the start of `struct pt_regs` (`arch/x86/include/uapi/asm/ptrace.h`, which `user_regs_struct` begins like)
@@ -35,3 +38,14 @@ pub(super) const ARGUMENTS: [u32; 6] = {
     let register = size_of::<u64>() as u32;
     [0, register, 2 * register, 3 * register, 4 * register, 5 * register]
 };
+
+/// Bytes from the start of `struct pt_regs` to the number of the system call.
+#[cfg(target_arch = "x86_64")]
+pub(super) const NUMBER: u32 = offset_of!(libc::user_regs_struct, orig_rax) as u32;
+
+/// The same: `struct pt_regs` of arm64 has 31 registers, three more words and `orig_x0` before it.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const NUMBER: u32 = 35 * size_of::<u64>() as u32;
+
+/// The first kernel with `bpf_task_pt_regs`.
+pub(super) const SEEN_SINCE: (u32, u32) = (5, 15);

@@ -28,6 +28,7 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     let interfaces = count(filter.interfaces().len());
     let unix = count(filter.unix_patterns().len());
     let reasons = u32::from(btf.tracepoint_args("kfree_skb").is_some_and(|args| args.len() > 2));
+    let calls_are_seen = u32::from(plan.kernel >= calls::SEEN_SINCE);
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };
     let mut loader = EbpfLoader::new();
     for (global, offset) in &offsets {
@@ -47,6 +48,8 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::DROPS_HAVE_REASONS, &reasons, true)
         .override_global(settings::SYSTEM_CALLS, &calls::NUMBERS, true)
         .override_global(settings::CALL_ARGUMENTS, &calls::ARGUMENTS, true)
+        .override_global(settings::CALL_NUMBER, &calls::NUMBER, true)
+        .override_global(settings::CALLS_ARE_SEEN, &calls_are_seen, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries(settings::EVENTS, plan.buffer_bytes);
     let mut ebpf = loader.load(OBJECT).map_err(CollectError::Load)?;

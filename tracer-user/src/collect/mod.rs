@@ -44,12 +44,15 @@ pub struct Plan {
     pub kernel: (u32, u32),
 }
 
+/// For each backend the points whose records its programs write, a bit each.
+type Points = [u64; Backend::ALL.len()];
+
 /// The programs, loaded and attached. Dropping it detaches and unloads everything.
 pub struct Collector {
     ebpf: Ebpf,
     ring: RingBuf<MapData>,
     lost: PerCpuArray<MapData, u64>,
-    enabled: Array<MapData, u64>,
+    enabled: Array<MapData, Points>,
     logger: Option<EbpfLogger<&'static dyn log::Log>>,
     coverage: Coverage,
     /// Whether the kernel counts each program that it skips.
@@ -84,22 +87,23 @@ impl Collector {
     /// All programs begin to work. Returns the moment, `CLOCK_MONOTONIC` ns: what happened before it was not seen.
     pub fn start(&mut self) -> Result<u64, CollectError> {
         self.missed_before = self.misses().unwrap_or(0);
+        let mut points = Points::default();
         for backend in Backend::ALL {
-            let points =
+            points[backend as usize] =
                 self.coverage.by_backend(backend).fold(0u64, |bits, point| bits | 1 << (point as u8));
-            self.enable(backend, points)?;
         }
+        self.enable(points)?;
         Ok(monotonic_now_ns())
     }
 
     /// All programs stop working. Records that they have written stay.
     pub fn stop(&mut self) -> Result<(), CollectError> {
-        Backend::ALL.into_iter().try_for_each(|backend| self.enable(backend, 0))
+        self.enable(Points::default())
     }
 
-    /// Says which points' records the programs of a backend write, a bit each.
-    fn enable(&mut self, backend: Backend, points: u64) -> Result<(), CollectError> {
-        let set = self.enabled.set(backend as u32, points, 0);
+    /// Says which points' records the programs write.
+    fn enable(&mut self, points: Points) -> Result<(), CollectError> {
+        let set = self.enabled.set(0, points, 0);
         set.map_err(CollectError::map(tracer_common::settings::ENABLED))
     }
 

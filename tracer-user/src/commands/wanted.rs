@@ -11,7 +11,10 @@ use super::{Failure, say};
 use crate::{
     cli::FilterArgs,
     filter::{AddressRange, Side, UnixName, Wanted},
-    kernel::namespace,
+    kernel::{
+        namespace,
+        processes::{self, Number},
+    },
 };
 
 /// Where services have their ports (services(5)).
@@ -51,9 +54,7 @@ pub(super) fn wanted(args: &FilterArgs) -> Result<Wanted, Failure> {
 /// Processes and devices that are not there can match nothing; a socket's name may be bound later.
 fn check_names(wanted: &Wanted) -> Result<(), Failure> {
     for pid in &wanted.pids {
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            return Err(refused("--pid", &pid.to_string(), "there is no such process".to_owned()));
-        }
+        check_process(*pid).map_err(|why| refused("--pid", &pid.to_string(), why))?;
     }
     for name in &wanted.interfaces {
         // A name with a slash would leave the folder.
@@ -74,6 +75,25 @@ fn check_names(wanted: &Wanted) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What the kernel compares is the number of the process, as the first PID namespace has it.
+fn check_process(pid: u32) -> Result<(), String> {
+    // Without `/proc` nothing is known, and what follows says so.
+    if matches!(processes::have_their_first_numbers(), Ok(false)) {
+        return Err("pathtrace runs in a PID namespace of its own, and the kernel does not compare the numbers that \
+                    processes have there; start it outside (docker run --pid=host, or nsenter -t 1 -p), or give --comm"
+            .to_owned());
+    }
+    match processes::number(pid) {
+        Number::Process => Ok(()),
+        Number::Nobody => Err("there is no such process".to_owned()),
+        Number::ThreadOf { process, name } => {
+            let name: String =
+                name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+            Err(format!("this is a thread ({name}) of process {process}; give --pid {process}"))
+        }
+    }
 }
 
 /// The path that is traced must be the one that the application has bound: `/var/run/x` is not `/run/x`.
@@ -180,7 +200,11 @@ fn ranges(option: &'static str, text: &str) -> Result<Vec<AddressRange>, Failure
 /// The inode number of a network namespace.
 fn namespace_inode(text: &str) -> Result<u32, Failure> {
     if let Ok(inode) = text.parse() {
-        return Ok(inode);
+        // The kernel gives it to none, and the programs take it for no filter.
+        return match inode {
+            0 => Err(refused("--netns", text, "no network namespace has the inode number 0".to_owned())),
+            inode => Ok(inode),
+        };
     }
     let path = namespace::file_of(text);
     namespace::inode_of(&path).map_err(|error| {
@@ -234,6 +258,7 @@ mod tests {
     fn a_namespace_is_a_number_or_a_file() {
         assert_eq!(namespace_inode("4026531840").ok(), Some(4_026_531_840));
         assert!(namespace_inode("/proc/self/ns/net").is_ok());
+        assert!(namespace_inode("0").is_err() && namespace_inode("/etc/hosts").is_err());
         let refused = namespace_inode("no-such-namespace").unwrap_err().to_string();
         assert!(refused.contains("/run/netns/no-such-namespace"), "{refused}");
     }

@@ -1,11 +1,14 @@
 //! The packets on their way.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use slotmap::SlotMap;
-use tracer_common::{event::HopRecord, probes::Point};
+use tracer_common::{
+    event::{HopRecord, is_icmp_error, is_icmpv6_error},
+    probes::Point,
+};
 
 use super::flows::FlowKey;
 use crate::model::{Device, Hop, Hops, Icmp, Incomplete, Protocol, Tcp};
@@ -40,8 +43,8 @@ impl Header {
     pub(super) fn icmp(self, protocol: Protocol) -> Option<Icmp> {
         let [_, _, kind, code] = self.seq.to_be_bytes();
         let is_error = match protocol {
-            Protocol::Icmp => matches!(kind, 3 | 4 | 5 | 11 | 12),
-            Protocol::Icmpv6 => matches!(kind, 1..=4),
+            Protocol::Icmp => is_icmp_error(kind),
+            Protocol::Icmpv6 => is_icmpv6_error(kind),
             _ => return None,
         };
         let answers = u8::try_from(self.ack).ok().filter(|_| is_error).map(Protocol::from_ip);
@@ -51,6 +54,7 @@ impl Header {
 
 /// A packet, or a message on a UNIX socket, whose path has begun and not ended.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Packet {
     pub(super) id: u64,
     /// Address of its `sk_buff`, 0 for a message on a UNIX socket.
@@ -60,6 +64,8 @@ pub(super) struct Packet {
     pub(super) received_on: Option<FlowKey>,
     /// For a message on a UNIX socket.
     pub(super) message: Option<Message>,
+    /// What the socket was called when it sent the message: a datagram socket may talk to others later.
+    pub(super) called: Option<Arc<[u8]>>,
     pub(super) header: Header,
     pub(super) tcp: Option<Tcp>,
     pub(super) retransmitted: bool,

@@ -310,7 +310,7 @@ impl Correlator {
         if awaited {
             self.waits_no_more(waits_on, key);
         }
-        let Some(packet) = self.in_flight.remove(key) else { return };
+        let Some(mut packet) = self.in_flight.remove(key) else { return };
         let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
         let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
         let flow = packet.flow.and_then(|flow| self.flows.get(flow));
@@ -325,7 +325,7 @@ impl Correlator {
         let path = Path {
             id,
             flow: flow.map(|state| state.flow),
-            unix: packet.message.map(|message| self.unix.describe(&message)),
+            unix: packet.message.map(|message| self.unix.describe(&message, packet.called.take())),
             tcp: packet.tcp,
             icmp,
             retransmitted: packet.retransmitted,

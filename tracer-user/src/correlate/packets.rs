@@ -280,6 +280,7 @@ impl Correlator {
             flow: None,
             received_on: None,
             message: None,
+            called: None,
             header: Header::of(record),
             tcp,
             retransmitted: false,

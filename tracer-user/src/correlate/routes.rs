@@ -13,12 +13,12 @@ use super::{
 use crate::model::{Flow, Hop, Protocol, Tcp};
 
 /// Questions kept for each thread. `connect` asks three times (`ip_route_connect` without and with the source address
-/// that the first answer gives, `ip_route_newports` with the port that was chosen), each time of at most two tables;
-/// softirqs ask in between.
-const QUESTIONS: usize = 12;
+/// that the first answer gives, `ip_route_newports` with the port that was chosen), each time of two tables, and of
+/// more where there are routing rules; softirqs ask in between.
+const QUESTIONS: usize = 16;
 
-/// The most questions that one path shows. A path has room for them beside all other hops.
-const ANSWERS: usize = 6;
+/// The most questions that one path shows: three of four tables. A path has room for them beside all other hops.
+const ANSWERS: usize = 12;
 
 /// A question older than this belongs to something else; emulated machines take milliseconds between question and
 /// packet. ns.

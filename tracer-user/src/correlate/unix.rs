@@ -10,6 +10,7 @@
 //! its reader was woken, it can only be of that one. Where there are several, nobody can tell them apart
 //! ([`Incomplete::Entangled`]): such a message shows its call and its wake-up, which are known by their thread, and no read.
 
+mod reads;
 mod sockets;
 
 use std::collections::VecDeque;
@@ -21,7 +22,7 @@ use tracer_common::{
 };
 
 pub(super) use self::sockets::UnixSockets;
-use self::sockets::{Buffer, Call, SLACK, Socket};
+use self::sockets::{Buffer, Call, SLACK};
 use super::{
     Correlator,
     in_flight::{Cut, Header, Message, Packet, PacketKey},
@@ -86,44 +87,24 @@ impl Correlator {
         if self.closes_at_ns.is_some_and(|closed| hop.time_ns > closed) {
             return;
         }
-        let mut hops = Hops::new();
-        hops.push(hop);
-        let id = self.number();
-        let len = if record.len == AUX_UNKNOWN { 0 } else { record.len };
+        // A stream has no empty messages: such a call sends nothing.
+        if !connects && record.socket_type == STREAM && record.len == 0 {
+            return;
+        }
         let (sk, tid) = (record.sk, record.tid);
-        let key = self.keep(Packet {
-            id,
-            skb: 0,
-            flow: None,
-            received_on: None,
-            message: Some(Message {
-                sk,
-                to: record.peer,
-                socket_type: record.socket_type,
-                connects,
-                tid,
-                asked: record.len,
-                is_open: true,
-                ..Message::default()
-            }),
-            header: Header::default(),
-            tcp: None,
-            retransmitted: false,
-            len,
-            on_devices: ArrayVec::new(),
-            sender: (record.tgid != 0).then_some(record.tgid),
-            receiver: None,
-            woken_on: 0,
-            stage: hop.point,
-            hops,
-            routes: Vec::new(),
-            to_peer: false,
-            cut: Cut::default(),
-            holds_several: false,
-            awaits_reader: false,
-            dropped: None,
-            doubt: None,
-        });
+        let message = Message {
+            sk,
+            to: record.peer,
+            socket_type: record.socket_type,
+            connects,
+            tid,
+            asked: record.len,
+            is_open: true,
+            ..Message::default()
+        };
+        let len = if record.len == AUX_UNKNOWN { 0 } else { record.len };
+        let sender = (record.tgid != 0).then_some(record.tgid);
+        let key = self.begin_message(message, hop, len, sender, None);
         if connects {
             if let Some(before) = self.unix.connecting.insert(sk, key) {
                 self.end(before, Some(Incomplete::NeverRead));
@@ -149,6 +130,46 @@ impl Correlator {
             self.unix.calls.retain(|_, call| self.in_flight.get(call.packet).is_some());
         }
         self.unix.calls.insert(tid, Call { packet: key, sk, wakes: record.peer, connects });
+    }
+
+    /// A path begins.
+    fn begin_message(
+        &mut self,
+        message: Message,
+        hop: Hop,
+        len: u32,
+        sender: Option<u32>,
+        doubt: Option<Incomplete>,
+    ) -> PacketKey {
+        let mut hops = Hops::new();
+        hops.push(hop);
+        let id = self.number();
+        let called = self.unix.name(message.sk);
+        self.keep(Packet {
+            id,
+            skb: 0,
+            flow: None,
+            received_on: None,
+            message: Some(message),
+            called,
+            header: Header::default(),
+            tcp: None,
+            retransmitted: false,
+            len,
+            on_devices: ArrayVec::new(),
+            sender,
+            receiver: None,
+            woken_on: 0,
+            stage: hop.point,
+            hops,
+            routes: Vec::new(),
+            to_peer: false,
+            cut: Cut::default(),
+            holds_several: false,
+            awaits_reader: false,
+            dropped: None,
+            doubt,
+        })
     }
 
     /// Nothing that the socket has sent waits to be read any more.
@@ -222,14 +243,11 @@ impl Correlator {
     fn unix_readable(&mut self, record: &UnixRecord, hop: Hop) {
         let listens = record.marks & MARK_LISTENS != 0;
         let call = self.unix.calls.get(&record.tid).copied().filter(|call| wakes(call, record, listens));
-        let call = call.filter(|call| self.in_flight.get(call.packet).is_some());
-        let Some(call) = call else {
-            // Nobody's: what is read of it is not to be taken for anybody else's.
-            if !listens && record.skb != 0 && record.peer != 0 {
-                self.queue_nobodys(record);
-            }
-            return;
-        };
+        let Some(call) = call else { return self.woken_without_call(record, hop) };
+        if self.in_flight.get(call.packet).is_none() {
+            // Its path has ended. What is read of this is not to be taken for anybody else's.
+            return self.queue_nobodys(record);
+        }
         let Some(packet) = self.in_flight.get_mut(call.packet) else { return };
         let Some(message) = &mut packet.message else { return };
         message.to = record.sk;
@@ -250,11 +268,57 @@ impl Correlator {
     }
 
     fn queue_nobodys(&mut self, record: &UnixRecord) {
-        let before = self.unix.buffers.get(&record.skb).map(|before| before.packet);
-        if before.is_none_or(|before| self.in_flight.get(before).is_none()) {
+        if record.skb != 0 && record.peer != 0 && self.owner(record.skb).is_none() {
             let buffer = Buffer { packet: PacketKey::default(), sk: record.peer, len: record.len };
             self.unix.queue(record.skb, buffer, &self.in_flight);
         }
+    }
+
+    /// The message that an `sk_buff` in a queue is of.
+    fn owner(&self, skb: u64) -> Option<PacketKey> {
+        let owner = self.unix.buffers.get(&skb)?.packet;
+        self.in_flight.get(owner).map(|_| owner)
+    }
+
+    /// A thread sends, and its call was not seen: it began before the trace, or it is none of those that are known where
+    /// functions cannot be probed (`io_uring`, `pwritev2`, those of 32-bit programs, the further messages of `sendmmsg`).
+    fn woken_without_call(&mut self, record: &UnixRecord, hop: Hop) {
+        if record.marks & MARK_LISTENS != 0 {
+            return;
+        }
+        if self.closes_at_ns.is_some_and(|closed| hop.time_ns > closed) {
+            return self.queue_nobodys(record);
+        }
+        // If the reader has taken the `sk_buff` already, that of another message may be behind it; and so may that of another
+        // thread that is sending on the same socket.
+        let is_shared = self.unix.sockets.get(&record.peer).is_some_and(|socket| socket.open > 0);
+        let is_known = self.unix.buffers.contains_key(&record.skb);
+        let is_seen = record.skb != 0 && record.peer != 0 && !is_shared && !is_known;
+        let message = Message {
+            sk: if is_seen { record.peer } else { 0 },
+            to: record.sk,
+            socket_type: record.socket_type,
+            tid: record.tid,
+            asked: AUX_UNKNOWN,
+            queued: if is_seen { record.len } else { 0 },
+            buffers: u32::from(is_seen),
+            descriptors: if is_seen { record.descriptors.into() } else { 0 },
+            ..Message::default()
+        };
+        let key = self.begin_message(message, hop, message.queued, None, Some(Incomplete::StartNotSeen));
+        if let Some(packet) = self.in_flight.get_mut(key) {
+            packet.woken_on = record.sk;
+            packet.awaits_reader = true;
+        }
+        if !is_seen || !self.coverage.sees(read_point(record.socket_type)) {
+            self.queue_nobodys(record);
+            return self.end(key, None);
+        }
+        let socket = self.unix.socket(record.peer);
+        socket.unread.push_back(key);
+        socket.live += 1;
+        let buffer = Buffer { packet: key, sk: record.peer, len: record.len };
+        self.unix.queue(record.skb, buffer, &self.in_flight);
     }
 
     /// The connection is in the listener's queue.
@@ -273,8 +337,7 @@ impl Correlator {
     fn buffer_queued(&mut self, call: Call, record: &UnixRecord) {
         let key = call.packet;
         let is_seen = record.skb != 0 && record.peer == call.sk;
-        let owner = self.unix.buffers.get(&record.skb).filter(|_| is_seen).map(|buffer| buffer.packet);
-        let owner = owner.filter(|owner| self.in_flight.get(*owner).is_some());
+        let owner = self.owner(record.skb).filter(|_| is_seen);
         // A reader of a stream takes an `sk_buff` off the queue after it has copied all of it.
         let is_read = is_seen
             && self.unix.sockets.get(&call.sk).is_some_and(|it| it.last_read == (record.skb, record.len))
@@ -370,133 +433,6 @@ impl Correlator {
         }
     }
 
-    /// The server has accepted a connection.
-    fn unix_accept(&mut self, record: &UnixRecord, hop: Hop) {
-        self.close_call(record.tid);
-        let Some(key) = self.unix.connecting.get(&record.peer).copied() else { return };
-        let Some(packet) = self.in_flight.get_mut(key) else { return };
-        let Some(message) = &mut packet.message else { return };
-        message.buffers_read = 1;
-        let is_open = message.is_open;
-        self.wakes.give(record.tid, hop.time_ns, packet);
-        packet.receiver = (record.tgid != 0).then_some(record.tgid);
-        packet.add(hop);
-        // A server that is running may accept before it is woken.
-        if !is_open {
-            self.end(key, None);
-        }
-    }
-
-    /// A process copies data out of an `sk_buff`.
-    fn unix_read(&mut self, record: &UnixRecord, hop: Hop) {
-        // A thread is in one call at a time.
-        self.close_call(record.tid);
-        let end = record.offset.saturating_add(record.len);
-        // Of a datagram the rest is gone after the first copy.
-        let is_done = end >= record.total || record.socket_type != STREAM;
-        let owner = match self.unix.buffers.get(&record.skb).copied() {
-            Some(buffer) if (buffer.sk, buffer.len) == (record.sk, record.total) => Some(buffer.packet),
-            // Other data in the same memory: what was there before is gone.
-            Some(buffer) => {
-                self.unix.buffers.remove(&record.skb);
-                self.supersede(buffer.packet);
-                self.read_early(record)
-            }
-            None => self.read_early(record),
-        };
-        if is_done {
-            self.unix.buffers.remove(&record.skb);
-            if let Some(socket) = self.unix.sockets.get_mut(&record.sk) {
-                socket.last_read = (record.skb, record.total);
-            }
-        }
-        let Some(key) = owner else { return };
-        let Some(packet) = self.in_flight.get_mut(key) else { return };
-        if packet.doubt == Some(Incomplete::Entangled) {
-            return;
-        }
-        let Some(message) = &mut packet.message else { return };
-        message.reads = message.reads.saturating_add(1);
-        message.read = Some(hop);
-        if is_done {
-            message.buffers_read += 1;
-        }
-        packet.receiver = (record.tgid != 0).then_some(record.tgid).or(packet.receiver);
-        // What the scheduler did for the first read, it did for the message.
-        self.wakes.give(record.tid, hop.time_ns, packet);
-        self.end_if_read(key);
-    }
-
-    /// Data is read that was not seen to be queued: it was there before the trace, or a call under way has queued it and
-    /// has not come to wake the reader, or it had been taken when the reader was woken. Says whose it is.
-    fn read_early(&mut self, record: &UnixRecord) -> Option<PacketKey> {
-        let socket = self.unix.sockets.get_mut(&record.sk)?;
-        let may_be = |key: &PacketKey| {
-            self.in_flight
-                .get(*key)
-                .is_some_and(|packet| packet.doubt.is_none() && may_have_queued(packet, record))
-        };
-        let unseen = socket.unseen.filter(may_be);
-        let only = socket.only.filter(may_be).filter(|only| unseen != Some(*only));
-        let was_read = socket.last_read.0 == record.skb;
-        if was_read && unseen.or(only).is_none() {
-            socket.is_peeked = true;
-        }
-        // Only one can be read before its wake-up: what is read beside it was not, or it was not.
-        let early = socket.only.filter(|only| {
-            self.in_flight.get(*only).and_then(|packet| packet.message).is_some_and(|message| message.early)
-        });
-        // It may be what was read before.
-        let is_peeked = socket.is_peeked || was_read;
-        if let Some(early) = early {
-            self.entangle(early);
-            return None;
-        }
-        // The start of an `sk_buff` must be seen, or it is one from before.
-        if record.offset != 0 {
-            return None;
-        }
-        let key = match (unseen, only) {
-            (Some(one), Some(other)) => {
-                self.entangle(one);
-                self.entangle(other);
-                return None;
-            }
-            (key, other) => key.or(other)?,
-        };
-        if is_peeked {
-            self.entangle(key);
-            return None;
-        }
-        let packet = self.in_flight.get_mut(key)?;
-        packet.awaits_reader = true;
-        let message = packet.message.as_mut()?;
-        if message.unseen > 0 {
-            message.unseen -= 1;
-            if message.unseen == 0 {
-                socket_mut(&mut self.unix, record.sk, |socket| socket.unseen = None);
-            }
-        } else {
-            message.early = true;
-        }
-        message.buffers += 1;
-        message.queued = message.queued.saturating_add(record.total);
-        message.descriptors += u32::from(record.descriptors);
-        let buffer = Buffer { packet: key, sk: record.sk, len: record.total };
-        self.unix.queue(record.skb, buffer, &self.in_flight);
-        Some(key)
-    }
-
-    /// Ends a message that has been read.
-    fn end_if_read(&mut self, key: PacketKey) {
-        let Some(packet) = self.in_flight.get_mut(key) else { return };
-        let Some(message) = packet.message.filter(Message::is_read) else { return };
-        let Some(read) = message.read else { return };
-        packet.add(read);
-        packet.len = message.queued;
-        self.end(key, None);
-    }
-
     /// The trace is over: nothing more is queued.
     pub(super) fn finish_calls(&mut self) {
         let mut calls: Vec<(u32, Call)> = self.unix.calls.iter().map(|(tid, call)| (*tid, *call)).collect();
@@ -519,19 +455,6 @@ fn wakes(call: &Call, record: &UnixRecord, listens: bool) -> bool {
     !listens && (call.wakes == 0 || call.wakes == record.sk)
 }
 
-/// Whether the data that is read may be what a message has queued.
-fn may_have_queued(packet: &Packet, record: &UnixRecord) -> bool {
-    let Some(message) = packet.message else { return false };
-    let is_first = packet.hops.first().is_some_and(|call| call.time_ns <= record.time_ns);
-    let has_room = match message.asked {
-        AUX_UNKNOWN => true,
-        asked if record.socket_type == STREAM => message.queued.saturating_add(record.total) <= asked,
-        // A datagram is one `sk_buff`.
-        asked => asked == record.total,
-    };
-    is_first && has_room
-}
-
 /// What was taken for a message's reads is not shown.
 fn forget_reads(packet: &mut Packet) {
     packet.hops.retain(|hop| hop.point <= Point::SockDefReadable);
@@ -545,10 +468,4 @@ fn forget_reads(packet: &mut Packet) {
 /// Where a message on such a socket is read.
 fn read_point(socket_type: u8) -> Point {
     if socket_type == STREAM { Point::UnixStreamRecvmsg } else { Point::UnixDgramRecvmsg }
-}
-
-fn socket_mut(unix: &mut UnixSockets, sk: u64, change: impl FnOnce(&mut Socket)) {
-    if let Some(socket) = unix.sockets.get_mut(&sk) {
-        change(socket);
-    }
 }

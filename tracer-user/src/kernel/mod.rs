@@ -7,4 +7,5 @@ pub mod drop_reasons;
 pub mod features;
 pub mod namespace;
 pub mod network;
+pub mod processes;
 pub mod symbols;

@@ -13,15 +13,37 @@ const NAMED: &str = "/run/netns";
 /// The namespace of this thread. `/proc/self` would be that of the process's first one.
 const OWN: &str = "/proc/thread-self/ns/net";
 
+/// `NS_GET_NSTYPE`, which gives the `CLONE_NEW*` of a namespace (4.11 and later).
+const GET_TYPE: libc::Ioctl = 0xb703;
+
 /// The file that stands for a namespace: of a name of `ip netns`, or a path.
 pub fn file_of(name_or_path: &str) -> PathBuf {
     if name_or_path.contains('/') { PathBuf::from(name_or_path) } else { Path::new(NAMED).join(name_or_path) }
 }
 
-/// The inode number of a namespace, by its file.
-pub fn inode_of(file: &Path) -> io::Result<u32> {
-    let inode = fs::metadata(file)?.ino();
-    u32::try_from(inode).map_err(|_| io::Error::other("its inode number is none of a namespace"))
+/// The inode number of the network namespace that a file stands for.
+pub fn inode_of(path: &Path) -> io::Result<u32> {
+    let file = File::open(path)?;
+    // Whatever file it is, only one of nsfs is asked: what another makes of the number is not known.
+    let is_network = is_namespace(&file)? && {
+        // SAFETY: the call takes no pointer.
+        unsafe { libc::ioctl(file.as_raw_fd(), GET_TYPE) == libc::CLONE_NEWNET }
+    };
+    if !is_network {
+        return Err(io::Error::other("this is no network namespace"));
+    }
+    u32::try_from(file.metadata()?.ino())
+        .map_err(|_| io::Error::other("its inode number is none of a namespace"))
+}
+
+fn is_namespace(file: &File) -> io::Result<bool> {
+    // SAFETY: `statfs` is plain data, and zeroes are a value of it.
+    let mut about: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `about` lives through the call, which fills it.
+    if unsafe { libc::fstatfs(file.as_raw_fd(), &raw mut about) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(about.f_type == libc::NSFS_MAGIC)
 }
 
 /// The inode number of the network namespace that this thread is in.
@@ -71,6 +93,15 @@ mod tests {
     fn a_name_is_one_of_ip_netns() {
         assert_eq!(file_of("web"), Path::new("/run/netns/web"));
         assert_eq!(file_of("/proc/1/ns/net"), Path::new("/proc/1/ns/net"));
+    }
+
+    #[test]
+    fn only_network_namespaces_are_some() {
+        let own = Path::new("/proc/self/ns/net");
+        assert_eq!(inode_of(own).ok().map(u64::from), fs::metadata(own).ok().map(|meta| meta.ino()));
+        for other in ["/proc/self/ns/pid", "/proc/self/status", "/etc/hosts", "/proc"] {
+            assert!(inode_of(Path::new(other)).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tracer_common::{
 use super::{Flow, Protocol, Shares, Task};
 
 /// The most hops a path holds: room for a packet that passes a bridge between two namespaces, with all its questions.
-pub const MAX_HOPS: usize = 32;
+pub const MAX_HOPS: usize = 36;
 
 /// A place that a packet passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,12 @@
 //! From one process to another, over every kind of socket: each message one whole path, from the send call to the read,
 //! with both processes.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    io::{Read, Write as _},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
@@ -154,6 +159,46 @@ fn over_unix_datagrams() {
             assert_eq!(message["flow"]["type"], "dgram", "{message}");
             let shown = message["flow"]["path"].as_str().unwrap();
             assert!(shown.starts_with(&name_text), "{message}");
+        }
+    }
+}
+
+/// A timer that wakes the reader while data comes for it is no part of the delivery.
+#[test]
+fn a_reader_that_sleeps_for_another_reason_is_not_woken_by_its_data() {
+    const MESSAGES: usize = 50;
+    fn poll(mut reader: impl Read) {
+        let mut received = 0;
+        while received < 10 * MESSAGES {
+            thread::sleep(Duration::from_micros(300));
+            if let Ok(len) = reader.read(&mut [0; 100]) {
+                received += len;
+            }
+        }
+    }
+    for backend in backends() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let trace = Trace::start(&backend, &["--dport", &at.port().to_string()]);
+        let mut sender = TcpStream::connect(at).unwrap();
+        sender.set_nodelay(true).unwrap();
+        let (reader, _) = listener.accept().unwrap();
+        reader.set_nonblocking(true).unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| poll(&reader));
+            for _ in 0..MESSAGES {
+                sender.write_all(&[1; 10]).unwrap();
+                // The reader's timer comes at any time after the data.
+                let sent = Instant::now();
+                while sent.elapsed() < Duration::from_micros(700) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        let said = trace.stop();
+        assert!(said.messages().len() >= MESSAGES, "{}", said.summary);
+        for path in said.messages() {
+            assert!(!hops(path).contains(&"sched_waking"), "{path}");
         }
     }
 }

@@ -350,6 +350,101 @@ fn a_connection_between_the_ends_of_an_earlier_one_is_another_one() {
     }
 }
 
+/// It is seen to use the socket only when it reads, which says nothing of who has sent.
+#[test]
+fn a_process_that_only_receives_datagrams() {
+    if let Some(backend) = one_backend() {
+        let datagrams = Datagrams::at(Ipv4Addr::LOCALHOST);
+        let own = std::fs::read("/proc/self/comm").unwrap();
+        let call_it = |name: &[u8]| std::fs::write("/proc/self/comm", name).unwrap();
+        let said = traced(&backend, &["--comm", NAME, "--proto", "udp"], || {
+            for _ in 0..ROUNDS {
+                datagrams.one.send_to(&[1; 10], datagrams.other.local_addr().unwrap()).unwrap();
+                call_it(NAME.as_bytes());
+                datagrams.other.recv(&mut [0; 10]).unwrap();
+                call_it(own.trim_ascii_end());
+                // Nobody who is wanted reads this.
+                datagrams.one.send_to(&[1; 20], datagrams.one.local_addr().unwrap()).unwrap();
+                datagrams.one.recv(&mut [0; 20]).unwrap();
+            }
+        });
+        said.assert_whole();
+        // The first shows who reads, the second that its flow is his.
+        let messages = said.messages();
+        assert!((ROUNDS - 2..ROUNDS).contains(&messages.len()), "{:#?}", said.paths);
+        for path in messages {
+            assert_eq!((&path["len"], hops(path).last()), (&10.into(), Some(&"udp_recvmsg")), "{path}");
+        }
+    }
+}
+
+/// What was wanted leaves its memory to others.
+#[test]
+fn drops_of_other_processes_never_reach_the_ring_buffer() {
+    if let Some(backend) = one_backend() {
+        let datagrams = Datagrams::at(Ipv4Addr::LOCALHOST);
+        let closed = free_port();
+        let own = std::fs::read("/proc/self/comm").unwrap();
+        let call_it = |name: &[u8]| std::fs::write("/proc/self/comm", name).unwrap();
+        let events = [0, 20 * ROUNDS].map(|drops| {
+            let said = traced(&backend, &["--comm", NAME, "--proto", "udp"], || {
+                call_it(NAME.as_bytes());
+                // What is read goes to a store of 64 for the device layer first (`kfree_skb_napi_cache()`).
+                for _ in 0..ROUNDS {
+                    datagrams.exchange();
+                }
+                call_it(own.trim_ascii_end());
+                for _ in 0..drops {
+                    datagrams.one.send_to(&[1; 10], (Ipv4Addr::LOCALHOST, closed)).unwrap();
+                }
+            });
+            said.summary["events"].as_u64().unwrap()
+        });
+        // How often the scheduler is seen is chance.
+        assert!(events[1] < events[0] + 10 * ROUNDS as u64, "{events:?}");
+    }
+}
+
+/// Received packets are routed without naming a transport.
+#[test]
+fn routes_of_other_transports_never_reach_the_ring_buffer() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let port = free_port();
+        assert_nothing(&traced(&backend, &["--proto", "icmp", "--host", "192.0.2.0/24"], || {
+            talk(&mut network.connect(port));
+        }));
+    }
+}
+
+/// A packet that has left the namespace is no drop of the driver that it left by.
+#[test]
+fn drops_in_another_namespace_are_not_shown() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        let sender = network.client.run(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+        let [client, server] = [&network.client, &network.server].map(|one| one.inode().to_string());
+        for (namespaces, expected) in [
+            (vec!["--netns", &client], None),
+            (vec!["--netns", &client, "--netns", &server], Some("kfree_skb")),
+        ] {
+            let args = [&["--proto", "udp", "--dport", "9"], &namespaces[..]].concat();
+            let said = traced(&backend, &args, || {
+                for _ in 0..ROUNDS {
+                    // It may be told that nobody listens.
+                    let _ = sender.send_to(&[1; 10], (SERVER, 9));
+                }
+            });
+            said.assert_whole();
+            assert!(!said.paths.is_empty());
+            for path in &said.paths {
+                assert_eq!(path["dropped"].is_null(), expected.is_none(), "{path}");
+                assert_eq!(hops(path).last(), Some(&expected.unwrap_or("dev_hard_start_xmit")), "{path}");
+            }
+        }
+    }
+}
+
 #[test]
 fn a_namespace() {
     if let Some(backend) = one_backend() {
@@ -566,13 +661,51 @@ fn a_least_latency() {
     }
 }
 
+/// Numbers of another PID namespace are other processes to the kernel.
+#[test]
+fn numbers_of_a_pid_namespace_are_refused() {
+    if let Some(backend) = one_backend() {
+        let said = std::thread::spawn(move || {
+            // SAFETY: no memory is involved; only what this thread, which ends here, starts is in the new namespace.
+            assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWPID) }, 0);
+            let args = ["--backend", &backend, "--duration", "50ms", "--pid", "1"];
+            pathtrace().args(args).output().unwrap()
+        });
+        let said = said.join().unwrap();
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("PID namespace"), "{stderr}");
+    }
+}
+
+/// What goes to an IPv4-mapped address is IPv4.
+#[test]
+fn an_ipv4_mapped_address() {
+    if let Some(backend) = one_backend() {
+        let datagrams = Datagrams::at(Ipv4Addr::LOCALHOST);
+        let [port, _] = datagrams.ports();
+        for host in ["::ffff:127.0.0.1", "::ffff:127.0.0.0/104"] {
+            let said = traced(&backend, &["--host", host, "--port", &port], || datagrams.exchange());
+            assert_eq!(counts(&said), [ROUNDS, ROUNDS], "{host}");
+        }
+    }
+}
+
 #[test]
 fn what_can_match_nothing_is_refused() {
     if let Some(backend) = one_backend() {
+        // A test runs in a thread of its own.
+        // SAFETY: no memory is involved.
+        let thread = unsafe { libc::gettid() }.to_string();
+        let give = format!("give --pid {}", std::process::id());
         for (args, says) in [
             (vec!["--pid", "4194305"], "no such process"),
             (vec!["--interface", "no-such-dev"], "no such device"),
+            (vec!["--pid", &thread], &give),
             (vec!["--netns", "no-such-namespace"], "/run/netns/no-such-namespace"),
+            (vec!["--netns", "0"], "--netns 0"),
+            (vec!["--netns", "/proc/self/status"], "no network namespace"),
+            (vec!["--netns", "/proc/self/ns/pid"], "no network namespace"),
             (vec!["--port", "no-such-service"], "/etc/services"),
             (vec!["--host", "10.0.0.0/33"], "10.0.0.0/33"),
             (vec!["--unix", "/run/x", "--port", "80"], "--unix"),

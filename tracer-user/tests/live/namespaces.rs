@@ -138,6 +138,13 @@ impl Network {
         made("tbf", self.client.run(limit))
     }
 
+    /// Gives the client a routing rule, so that the kernel keeps its tables apart; says whether this kernel can.
+    pub(crate) fn keep_tables_apart(&self) -> bool {
+        /// `RT_TABLE_MAIN`.
+        const MAIN: u8 = 254;
+        made("routing rules", self.client.run(|| netlink::add_rule(MAIN)))
+    }
+
     /// Takes the server its address, or gives it back.
     pub(crate) fn serve(&self, is_there: bool) {
         let change = if is_there { netlink::add_address } else { netlink::remove_address };

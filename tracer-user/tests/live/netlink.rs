@@ -222,3 +222,17 @@ pub(super) fn set_mtu(device: &str, bytes: u32) -> io::Result<()> {
 pub(super) fn rename(device: &str, name: &str) -> io::Result<()> {
     Request::new(libc::RTM_SETLINK, 0).link(index_of(device)?, 0).text(libc::IFLA_IFNAME, name).send()
 }
+
+/// Adds a routing rule for IPv4: ask this table of everything, behind the rules that are there.
+pub(super) fn add_rule(table: u8) -> io::Result<()> {
+    /// `FR_ACT_TO_TBL`.
+    const TO_TABLE: u8 = 1;
+    const FRA_PRIORITY: u16 = 6;
+    const BEHIND: u32 = 40_000;
+    let family = u8::try_from(libc::AF_INET).unwrap();
+    Request::new(libc::RTM_NEWRULE, libc::NLM_F_CREATE | libc::NLM_F_EXCL)
+        // `struct fib_rule_hdr`: family, lengths, type of service, table, reserved, action, flags.
+        .bytes(&[family, 0, 0, 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0])
+        .attribute(FRA_PRIORITY, &BEHIND.to_ne_bytes())
+        .send()
+}

@@ -1,10 +1,17 @@
 //! A recording shows what the live run would have shown.
 
-use std::{fs, net::Ipv4Addr, os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
+use std::{
+    fs,
+    io::Write as _,
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Stdio,
+};
 
 use serde_json::Value;
 
-use crate::support::{Trace, backends, free_port, hops, pathtrace, ping_pong};
+use crate::support::{Trace, backends, free_port, hops, one_backend, pathtrace, ping_pong};
 
 #[test]
 fn a_recording_is_read_back_as_whole_paths() {
@@ -109,5 +116,42 @@ fn a_recording_that_cannot_be_written_is_an_error() {
         let stderr = String::from_utf8_lossy(&said.stderr);
         assert_eq!(said.status.code(), Some(2), "{stderr}");
         assert!(stderr.contains("cannot write /dev/full"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_recording_shows_as_many_paths_as_were_asked_for() {
+    if let Some(backend) = one_backend() {
+        let port = free_port();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run.ptr");
+        let port_text = port.to_string();
+        let bounds = ["--port", &port_text, "--backend", &backend, "-c", "5"];
+        let trace = Trace::start_as(&["record"], &[&["-w", file.to_str().unwrap()], &bounds[..]].concat());
+        ping_pong((Ipv4Addr::LOCALHOST, port).into(), 10, 100);
+        trace.stop();
+        let (_, paths, summary) = report(&file, &[]);
+        assert_eq!((paths.len(), &summary["paths"]["complete"]), (5, &Value::from(5)), "{summary}");
+        assert_eq!(report(&file, &["-c", "2"]).1.len(), 2);
+        // Fast ones are left out here as they are live.
+        let (_, paths, summary) = report(&file, &["--min-latency", "1000s"]);
+        assert_eq!((paths.len(), summary["paths"]["too_short"].as_u64() > Some(4)), (0, true), "{summary}");
+    }
+}
+
+/// Nobody knows how long they take.
+#[test]
+fn incomplete_paths_are_not_too_short() {
+    if let Some(backend) = one_backend() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let at = listener.local_addr().unwrap();
+        let trace = Trace::start(&backend, &["--dport", &at.port().to_string(), "--min-latency", "1000s"]);
+        let mut sender = TcpStream::connect(at).unwrap();
+        let receiver = listener.accept().unwrap();
+        sender.write_all(&[1; 70]).unwrap();
+        let said = trace.stop();
+        let [path] = said.messages()[..] else { panic!("{:#?}", said.paths) };
+        assert_eq!((&path["len"], &path["complete"]), (&Value::from(70), &Value::from(false)), "{path}");
+        drop(receiver);
     }
 }

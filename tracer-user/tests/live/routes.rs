@@ -163,3 +163,27 @@ fn a_table_of_ipv6_without_a_route_says_so() {
         assert!(misses <= 1 && hits == 1, "{path}");
     }
 }
+
+/// An answer without a device does not say in which namespace it was asked.
+#[test]
+fn a_table_without_a_route_is_shown_in_its_namespace_only() {
+    if let Some(backend) = one_backend() {
+        let Some(network) = Network::direct() else { return };
+        if !network.keep_tables_apart() {
+            return;
+        }
+        let port = free_port();
+        for (inode, expected) in [(network.client.inode(), true), (network.server.inode(), false)] {
+            let args = ["--port", &port.to_string(), "--netns", &inode.to_string()];
+            let trace = Trace::start(&backend, &args);
+            drop(network.connect(port));
+            let said = trace.stop();
+            assert_eq!(said.summary["lost"], 0, "{}", said.summary);
+            let syns = said.with_flags("S", (SERVER, port).into());
+            let asked: Vec<&Value> = syns.iter().flat_map(|syn| questions(syn)).collect();
+            let misses =
+                asked.iter().filter(|answer| answer["table"] == 255 && answer["out"].is_null()).count();
+            assert_eq!(misses > 0, expected, "{:#?}", said.paths);
+        }
+    }
+}

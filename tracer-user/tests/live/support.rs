@@ -182,6 +182,19 @@ impl Said {
         assert_eq!(summary["paths"]["incomplete"], 0, "{summary}");
     }
 
+    /// Whether the kernel may have skipped a program where two CPUs are busy: a kprobe within the handler of another one, in
+    /// an interrupt. A path may be incomplete then; that none is wrong is seen by the reason that it gives.
+    pub(crate) fn may_have_missed(&self) -> bool {
+        if self.summary["missed"] == 0 {
+            return false;
+        }
+        assert_eq!(self.summary["lost"], 0, "{}", self.summary);
+        for path in self.paths.iter().filter(|path| path["complete"] != true) {
+            assert!(path["incomplete_reason"].is_string(), "{path}");
+        }
+        self.paths.iter().any(|path| path["complete"] != true)
+    }
+
     /// Hops that nothing shows in this run.
     pub(crate) fn dark(&self) -> Vec<&str> {
         let list = self.summary["unattached"].as_array().unwrap();

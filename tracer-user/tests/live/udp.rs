@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    os::fd::AsRawFd as _,
     sync::atomic::{AtomicUsize, Ordering},
 };
 
@@ -164,6 +165,65 @@ fn a_datagram_of_no_bytes_has_a_path_too() {
         said.assert_whole();
         assert_eq!(said.paths.len(), 1, "{:#?}", said.paths);
         assert_eq!(hops(&said.paths[0]).last(), Some(&"udp_recvmsg"), "{}", said.paths[0]);
+    }
+}
+
+/// Of a datagram without bytes the length does not say that it stays in the queue.
+#[test]
+fn a_look_at_a_datagram_of_no_bytes_is_no_read() {
+    for backend in backends() {
+        let receiver = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let to = receiver.local_addr().unwrap();
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let trace = Trace::start(&backend, &["--port", &to.port().to_string()]);
+        sender.send_to(&[], to).unwrap();
+        assert_eq!(receiver.peek(&mut [0; 20]).unwrap(), 0);
+        sender.send_to(&[1], to).unwrap();
+        assert_eq!(receiver.recv(&mut [0; 20]).unwrap(), 0);
+        assert_eq!(receiver.recv(&mut [0; 20]).unwrap(), 1);
+        let said = trace.stop();
+        said.assert_whole();
+        let of_len = |len: u64| said.paths.iter().find(|path| path["len"] == len).unwrap();
+        let (first, second) = (of_len(0), of_len(1));
+        let read = first["hops"].as_array().unwrap().last().unwrap();
+        assert_eq!(read["hop"], "udp_recvmsg", "{first}");
+        let read_ns = first["time_ns"].as_u64().unwrap() + read["ns"].as_u64().unwrap();
+        assert!(read_ns > second["time_ns"].as_u64().unwrap(), "{first} {second}");
+    }
+}
+
+/// `MSG_ERRQUEUE` takes from another queue.
+#[test]
+fn who_reads_an_error_reads_no_datagram() {
+    const ERRORS: u64 = 100;
+    for backend in backends() {
+        let events = [false, true].map(|reads| {
+            let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+            let own = socket.local_addr().unwrap();
+            set_option(&socket, libc::IPPROTO_IP, libc::IP_RECVERR, &1i32);
+            let closed = (Ipv4Addr::LOCALHOST, free_port());
+            let trace = Trace::start(&backend, &["--sport", &own.port().to_string(), "--proto", "udp"]);
+            socket.send_to(&[1; 10], own).unwrap();
+            socket.recv(&mut [0; 10]).unwrap();
+            for _ in 0..ERRORS {
+                socket.send_to(&[1; 10], closed).unwrap();
+                // Else the next call says it.
+                let _ = socket.take_error();
+                if reads {
+                    let mut bytes = [0u8; 10];
+                    // SAFETY: the pointer and the length describe `bytes`, which lives through the call.
+                    let got = unsafe {
+                        libc::recv(socket.as_raw_fd(), bytes.as_mut_ptr().cast(), 10, libc::MSG_ERRQUEUE)
+                    };
+                    assert_eq!(got, 10);
+                }
+            }
+            let said = trace.stop();
+            said.assert_whole();
+            said.summary["events"].as_u64().unwrap()
+        });
+        // How often the scheduler is seen is chance.
+        assert!(events[1] < events[0] + ERRORS / 2, "{events:?}");
     }
 }
 

@@ -1,5 +1,8 @@
 //! Messages on UNIX sockets, whatever pieces they are read in, and their names.
 
+mod odd;
+mod wanted;
+
 use std::{
     io::{ErrorKind, Read as _, Write as _},
     mem::{MaybeUninit, size_of},
@@ -67,8 +70,8 @@ fn assert_lengths(said: &Said, lengths: &[u64]) {
     let seen: Vec<u64> = said.messages().iter().map(|path| path["len"].as_u64().unwrap()).collect();
     assert_eq!(seen, lengths, "{:#?}\n{}", said.paths, said.summary);
     for path in said.messages() {
-        let read = hops(path).last().copied().unwrap();
-        assert!(read.ends_with("_recvmsg"), "{path}");
+        // The last hop, unless the reader was faster than its wake-up.
+        assert!(hops(path)[1..].iter().any(|hop| hop.ends_with("_recvmsg")), "{path}");
         for end in ["sender", "receiver"] {
             assert_eq!(path[end]["pid"], own_process(), "{path}");
         }
@@ -470,9 +473,13 @@ fn a_server_that_never_sleeps_is_seen_too() {
             }
         });
         let said = trace.stop();
+        if said.may_have_missed() {
+            continue;
+        }
         assert_lengths(&said, &[10; CONNECTIONS]);
         assert_eq!(said.paths.len(), 2 * CONNECTIONS, "a connection each: {}", said.summary);
-        let accepted = said.paths.iter().filter(|path| hops(path).last() == Some(&"unix_accept")).count();
+        // Not as the last hop, if the wake-up was still under way.
+        let accepted = said.paths.iter().filter(|path| hops(path).contains(&"unix_accept")).count();
         assert_eq!(accepted, CONNECTIONS, "{}", said.summary);
     }
 }
@@ -516,6 +523,9 @@ fn many_sockets_at_a_time_are_kept_apart() {
             }
         });
         let said = trace.stop();
+        if said.may_have_missed() {
+            continue;
+        }
         said.assert_whole();
         for number in 1..=PAIRS {
             let count = said.messages().iter().filter(|path| path["len"] == number).count();

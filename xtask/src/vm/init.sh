@@ -2,7 +2,7 @@
 # The guest's first process: mounts what a system has, runs /command, sends /out back, switches off.
 # PATHTRACE_LIVE and its companions are for the live tests, so that a plain `/live` runs them.
 export PATH=/bin HOME=/root TERM=dumb
-export PATHTRACE_LIVE=1 PATHTRACE_BIN=/pathtrace PATHTRACE_TEST_BACKENDS=kprobe,fentry
+export PATHTRACE_LIVE=1 PATHTRACE_BIN=/pathtrace PATHTRACE_TEST_BACKENDS=fentry,kprobe
 
 mount -t proc proc /proc
 mount -t sysfs sys /sys

@@ -145,7 +145,7 @@ fn unix_calls_and_names_are_bounded() {
     for at in 0..10_000u32 {
         kernel.unix_name(u64::from(at), &[b'a'; UNIX_PATH_LEN]);
         let sk = u64::from(at);
-        kernel.unix(UnixRecord { sk, tid: at, peer: 5, ..empty_unix(Point::UnixStreamSendmsg, 0) });
+        kernel.unix(UnixRecord { sk, tid: at, peer: 5, len: 1, ..empty_unix(Point::UnixStreamSendmsg, 0) });
     }
     let [calls, sockets, buffers, connecting] = kernel.correlator.unix.sizes();
     assert!(calls <= 1100 && sockets <= 40, "{calls} calls, {sockets} sockets");

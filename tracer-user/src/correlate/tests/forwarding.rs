@@ -9,7 +9,7 @@ use super::kernel::{
     BACK, CLIENT, ETH0, Kernel, NETNS, SERVER, Skb, by_kprobes, by_tracepoints, control, data, hops, reasons,
     seen,
 };
-use crate::model::{Incomplete, Path, Routing};
+use crate::model::{Incomplete, MAX_HOPS, Path, Routing};
 
 const VETH: u32 = 7;
 const BRIDGE: u32 = 8;
@@ -193,6 +193,6 @@ fn a_packet_on_very_many_devices_keeps_its_first_ones() {
         kernel.at(Point::DevHardStartXmit, 0, skb.over(device));
     }
     let path = kernel.finish().remove(0);
-    assert_eq!((path.devices.len(), path.hops.len()), (6, 32));
+    assert_eq!((path.devices.len(), path.hops.len()), (6, MAX_HOPS));
     assert_eq!(path.incomplete, Some(Incomplete::LostTrack));
 }

@@ -51,6 +51,15 @@ fn a_syn_follows_the_questions_of_its_connect() {
 }
 
 #[test]
+fn all_tables_that_a_connect_asks_are_shown() {
+    let mut kernel = kernel();
+    kernel.flow_in(SOURCE, 6, "127.0.0.1:0", SERVER, 0);
+    let questions =
+        [OPEN, SOURCE, EXACT].map(|flow| [LOCAL, 100, 101, MAIN].map(|table| kernel.ask(flow, table)));
+    assert_eq!(asked(&mut kernel, control(0xa0, SYN)), questions.concat());
+}
+
+#[test]
 fn a_question_that_leaves_all_open_is_not_enough() {
     let mut kernel = kernel();
     kernel.ask(OPEN, LOCAL);
@@ -193,8 +202,8 @@ fn questions_leave_room_for_the_way() {
     kernel.poll(0);
     kernel.receive(0, skb);
     let path = kernel.path();
-    assert_eq!(path.hops.iter().filter(|hop| hop.point == Point::FibLookup).count(), 6);
-    assert_eq!((path.hops.len(), path.incomplete), (6 + 7, None));
+    assert_eq!(path.hops.iter().filter(|hop| hop.point == Point::FibLookup).count(), 12);
+    assert_eq!((path.hops.len(), path.incomplete), (12 + 7, None));
 }
 
 #[test]

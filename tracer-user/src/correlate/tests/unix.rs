@@ -359,8 +359,9 @@ fn a_message_wakes_its_peer_and_nobody_else() {
     wake(&mut kernel, TID + 1, 0xc0, 100);
     wake(&mut kernel, TID, 0xa0, 100);
     copy(&mut kernel, 0xa0, (0, 100, 100));
-    let path = kernel.path();
-    assert_eq!((hops(&path), path.incomplete, path.len), (WAY.to_vec(), None, 100));
+    let paths = kernel.paths();
+    assert_eq!(reasons(&paths), [Some(Incomplete::StartNotSeen), None], "another thread's, and its own");
+    assert_eq!((hops(&paths[1]), paths[1].len), (WAY.to_vec(), 100));
 }
 
 #[test]

@@ -105,15 +105,19 @@ impl UnixSockets {
         self.sockets.entry(sk).or_default()
     }
 
-    /// What a message is called. A datagram's sender may have no name: then its receiver has.
-    pub(in crate::correlate) fn describe(&self, message: &Message) -> Unix {
+    /// What a socket is called now.
+    pub(super) fn name(&self, sk: u64) -> Option<Arc<[u8]>> {
+        self.sockets.get(&sk).and_then(|socket| socket.name.clone())
+    }
+
+    /// What a message is called. `own`: what its socket was called when it was sent. A datagram's sender may have no name:
+    /// then its receiver has.
+    pub(in crate::correlate) fn describe(&self, message: &Message, own: Option<Arc<[u8]>>) -> Unix {
         let socket = self.sockets.get(&message.sk);
-        let name = |sk| self.sockets.get(&sk).and_then(|socket| socket.name.clone());
-        let own = name(message.sk);
         // The receiver of a stream is not looked up again: in its memory another socket may have been.
         let is_named = message.socket_type == STREAM || own.as_ref().is_some_and(|name| !name.is_empty());
         Unix {
-            name: if is_named { own } else { name(message.to).or(own) },
+            name: if is_named { own } else { self.name(message.to).or(own) },
             socket_type: message.socket_type,
             inode: socket.map_or(0, |socket| socket.inode),
             descriptors: message.descriptors,

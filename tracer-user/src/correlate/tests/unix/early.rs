@@ -1,9 +1,12 @@
 //! What is read before its wake-up, and whose messages cannot be told apart.
 
-use tracer_common::{event::AUX_UNKNOWN, probes::Point};
+use tracer_common::{
+    event::{AUX_UNKNOWN, MARK_TAKEN, UnixRecord},
+    probes::Point,
+};
 
 use super::{
-    super::kernel::{Kernel, TID, by_kprobes, hops, reasons, time_at},
+    super::kernel::{Kernel, TID, by_kprobes, empty_unix, hops, reasons, time_at},
     CLIENT, DGRAM, OTHER_READER, READER, SEQPACKET, WAY, assert_empty, call, copy, copy_datagram, reads,
     send, send_datagram, wake, wake_datagram,
 };
@@ -208,11 +211,13 @@ fn whoever_peeks_reads_twice() {
 }
 
 #[test]
-fn a_buffer_whose_call_was_lost_is_nobodys() {
+fn a_buffer_whose_call_was_lost_is_of_no_other_call() {
     let mut kernel = Kernel::new(by_kprobes());
     wake(&mut kernel, TID, 0xa0, 100);
     call(&mut kernel, TID, 100);
     copy(&mut kernel, 0xa0, (0, 100, 100));
+    let path = kernel.path();
+    assert_eq!((hops(&path), path.incomplete), (WAY[1..].to_vec(), Some(Incomplete::StartNotSeen)));
     wake(&mut kernel, TID, 0xb0, 100);
     let read = copy(&mut kernel, 0xb0, (0, 100, 100));
     let path = kernel.path();
@@ -249,4 +254,60 @@ fn an_entangled_call_lasts_until_its_thread_does_something_else() {
     let entangled = Some(Incomplete::Entangled);
     assert_eq!(reasons(&paths), [entangled, entangled, entangled, entangled, None]);
     assert_empty(&mut kernel);
+}
+
+#[test]
+fn messages_whose_calls_are_not_seen_have_no_start() {
+    let mut kernel = Kernel::new(by_kprobes());
+    let start_not_seen = Some(Incomplete::StartNotSeen);
+    // `sendmmsg`: the call is that of the first message.
+    send(&mut kernel, TID, 0xa0, 100);
+    wake(&mut kernel, TID, 0xb0, 50);
+    copy(&mut kernel, 0xa0, (0, 100, 100));
+    assert_eq!(kernel.path().incomplete, None);
+    copy(&mut kernel, 0xb0, (0, 20, 50));
+    let read = copy(&mut kernel, 0xb0, (20, 30, 50));
+    let path = kernel.path();
+    assert_eq!((hops(&path), path.incomplete), (WAY[1..].to_vec(), start_not_seen));
+    assert_eq!((path.len, reads(&path), time_at(&path, Point::UnixStreamRecvmsg)), (50, 2, Some(read)));
+
+    // Read in a way that is not seen; in other memory, too.
+    wake(&mut kernel, TID, 0xb0, 50);
+    send(&mut kernel, TID, 0xb0, 10);
+    assert_eq!(reasons(&kernel.paths()), [start_not_seen]);
+    copy(&mut kernel, 0xb0, (0, 10, 10));
+    assert_eq!(kernel.path().incomplete, None);
+
+    // Taken before its wake-up, and so not known; nor is what lies in the queue while another thread is sending.
+    wake(&mut kernel, TID, 0, 0);
+    call(&mut kernel, TID, 100);
+    wake(&mut kernel, TID + 1, 0xc0, 100);
+    let paths = kernel.paths();
+    assert_eq!(reasons(&paths), [start_not_seen; 2]);
+    assert!(paths.iter().all(|path| hops(path) == WAY[1..2]), "{paths:#?}");
+    wake(&mut kernel, TID, 0xc0, 100);
+    copy(&mut kernel, 0xc0, (0, 100, 100));
+    assert_eq!(kernel.path().incomplete, None);
+
+    // Nobody reads it.
+    wake(&mut kernel, TID, 0xd0, 50);
+    assert_eq!(reasons(&kernel.finish()), [start_not_seen]);
+    assert_empty(&mut kernel);
+}
+
+#[test]
+fn memory_that_is_used_again_is_no_peek_where_copies_are_known_to_take() {
+    let mut kernel = Kernel::new(by_kprobes());
+    for _ in 0..2 {
+        call(&mut kernel, TID, 100);
+        let copy = UnixRecord { sk: CLIENT, skb: 0xa0, len: 100, total: 100, tid: READER, ..empty_copy() };
+        kernel.unix(UnixRecord { marks: MARK_TAKEN, ..copy });
+        wake(&mut kernel, TID, 0, 0);
+        assert_eq!(kernel.path().incomplete, None);
+    }
+    assert_empty(&mut kernel);
+}
+
+fn empty_copy() -> UnixRecord {
+    empty_unix(Point::UnixStreamRecvmsg, 0)
 }

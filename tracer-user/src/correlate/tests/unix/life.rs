@@ -1,5 +1,7 @@
 //! Connections, names, memory: what begins, ends and is used again.
 
+use std::sync::Arc;
+
 use tracer_common::{
     event::{AUX_UNKNOWN, MARK_LISTENS, UnixNameRecord, UnixRecord},
     probes::Point,
@@ -7,8 +9,8 @@ use tracer_common::{
 
 use super::{
     super::kernel::{Kernel, TID, by_kprobes, empty_unix, hops, reasons, unix_name_record},
-    CLIENT, DGRAM, PEER, READER, accept, assert_empty, call, connect, copy, send, send_datagram, wake,
-    wake_datagram, wake_listener,
+    CLIENT, DGRAM, PEER, READER, accept, assert_empty, call, connect, copy, copy_datagram, send,
+    send_datagram, wake, wake_datagram, wake_listener,
 };
 use crate::{correlate::Limits, decode::Record, model::Incomplete};
 
@@ -113,6 +115,7 @@ fn a_connection_that_is_refused_is_not_whole() {
     kernel.wait(2_000_000_001);
     assert_eq!(reasons(&kernel.paths()), [Some(Incomplete::CallFailed)]);
     wake_listener(&mut kernel, TID, CLIENT);
+    assert_eq!(reasons(&kernel.finish()), [Some(Incomplete::StartNotSeen)], "the datagram");
     assert_empty(&mut kernel);
 }
 
@@ -129,6 +132,28 @@ fn a_connection_that_nobody_accepts_waits() {
     wake_listener(&mut kernel, TID, CLIENT);
     accept(&mut kernel, CLIENT);
     assert_eq!(kernel.path().incomplete, None);
+    assert_empty(&mut kernel);
+}
+
+#[test]
+fn a_datagram_socket_may_talk_to_others_later() {
+    let mut kernel = Kernel::new(by_kprobes());
+    for (name, skb) in [(&b"/run/a"[..], 0xa0), (b"/run/b", 0xb0)] {
+        kernel.unix_name(CLIENT, name);
+        send_datagram(&mut kernel, DGRAM, TID, 100);
+        wake_datagram(&mut kernel, DGRAM, TID, CLIENT, skb, 100);
+    }
+    for skb in [0xa0, 0xb0] {
+        copy_datagram(&mut kernel, DGRAM, READER, skb, 100, 100);
+    }
+    let names: Vec<_> = kernel.paths().into_iter().map(|path| path.unix.unwrap().name.unwrap()).collect();
+    assert_eq!(names, [Arc::from(&b"/run/a"[..]), Arc::from(&b"/run/b"[..])]);
+}
+
+#[test]
+fn a_stream_sends_nothing_that_is_empty() {
+    let mut kernel = Kernel::new(by_kprobes());
+    call(&mut kernel, TID, 0);
     assert_empty(&mut kernel);
 }
 

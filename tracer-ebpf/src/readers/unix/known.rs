@@ -1,0 +1,145 @@
+//! The sockets that were seen: what makes them wanted, and whether they were announced by name.
+
+use aya_ebpf::{macros::map, maps::LruHashMap};
+
+use super::{DATAGRAM, names::Name};
+use crate::{
+    filter::{self, BY_NAME, BY_PROCESS},
+    kread::{self, Address, offset},
+};
+
+/// [`Known::seen`]: its name was sent.
+const ANNOUNCED: u32 = 1 << 31;
+/// What is seen now: its name is to be sent, whether or not it is wanted.
+pub(super) const ANNOUNCE: u32 = 1 << 30;
+
+/// [`Known::peer`] of a socket that has not sent anything yet.
+const NOT_ASKED: Address = u64::MAX;
+
+/// What is known of a socket.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Known {
+    /// Its inode number, by which a new socket in the same memory is told from it.
+    inode: u32,
+    /// What was seen of it, as `filter` names it, and [`ANNOUNCED`].
+    seen: u32,
+    /// Where its data goes, 0 if that is not known: it has given its name as well.
+    peer: Address,
+}
+
+#[map]
+static SOCKETS: LruHashMap<u64, Known> = LruHashMap::with_max_entries(16384, 0);
+
+#[inline(always)]
+pub(super) fn is_wanted(seen: u32) -> bool {
+    let needed = filter::needed_of_unix();
+    seen & needed == needed
+}
+
+/// What was seen of a socket.
+#[inline(always)]
+pub(super) fn seen_of(sk: Address) -> u32 {
+    // SAFETY: aligned words; the element of a socket that has gone may be another's by now, as its memory may be.
+    unsafe { SOCKETS.get(sk) }.map_or(0, |known| known.seen)
+}
+
+/// Whether a socket has been looked up before.
+#[inline(always)]
+pub(super) fn is_known(sk: Address) -> bool {
+    // SAFETY: as in `seen_of`.
+    unsafe { SOCKETS.get(sk) }.is_some_and(|known| known.peer != NOT_ASKED && known.inode == inode(sk))
+}
+
+/// What was seen of a socket, with what is seen now; announces it by name once it is wanted. `peer`: where its data goes, 0
+/// if that is not known; `name`: what the call says of it.
+#[inline(never)]
+pub(super) fn look_up(sk: Address, peer: Address, name: &Name, now: u32) -> u32 {
+    let inode = inode(sk);
+    let mut before = Known { inode, seen: 0, peer: NOT_ASKED };
+    // SAFETY: as in `seen_of`.
+    if let Some(known) = unsafe { SOCKETS.get(sk) }
+        && known.inode == inode
+    {
+        before = *known;
+    }
+    let mut seen = before.seen | now & BY_PROCESS;
+    // Who uses a socket uses both directions.
+    if filter::needed_of_unix() & BY_PROCESS != 0 && peer != 0 {
+        seen |= process_of(peer);
+    }
+    let is_other = before.peer != peer || name.is_given();
+    if is_other && (name.is_given() || kread::u16_field(sk, &offset::SOCK_TYPE) == DATAGRAM) {
+        // What it was called does not hold for this receiver.
+        seen &= !(BY_NAME | ANNOUNCED);
+    }
+    let asks_name = filter::needed_of_unix() & BY_NAME != 0 && seen & BY_NAME == 0 && is_other;
+    let is_due = seen & ANNOUNCED == 0 && (is_wanted(seen) || now & ANNOUNCE != 0);
+    if asks_name || is_due {
+        // Its own name, or that of the socket that it is connected to; if only some are wanted, a wanted one.
+        let (own, other) = (Name::bound(sk), Name::bound(peer));
+        let mut shown = name.or(own).or(other);
+        if filter::needed_of_unix() & BY_NAME != 0 {
+            for candidate in [*name, own, other] {
+                if seen & BY_NAME == 0 && candidate.is_given() && candidate.is_wanted() != 0 {
+                    seen |= BY_NAME;
+                    shown = candidate;
+                }
+            }
+        }
+        if (is_wanted(seen) || now & ANNOUNCE != 0) && seen & ANNOUNCED == 0 && shown.announce(sk, inode) {
+            seen |= ANNOUNCED;
+        }
+    }
+    if before.seen != seen || before.peer != peer {
+        let _ = SOCKETS.insert(sk, Known { inode, seen, peer }, 0);
+    }
+    seen
+}
+
+/// A socket is wanted because of what it is connected with, or was sent to: `name`.
+#[inline(never)]
+pub(super) fn adopt(sk: Address, peer: Address, name: &Name, seen: u32) {
+    let inode = inode(sk);
+    let announced = if name.announce(sk, inode) { ANNOUNCED } else { 0 };
+    let _ = SOCKETS.insert(sk, Known { inode, seen: seen | announced, peer }, 0);
+}
+
+/// A wanted process uses a socket.
+#[inline(never)]
+pub(super) fn mark(sk: Address, now: u32) {
+    let inode = inode(sk);
+    if let Some(known) = SOCKETS.get_ptr_mut(sk) {
+        // SAFETY: a live element of the map; an update that is lost is made by the next message.
+        unsafe {
+            // One that its process has closed has none any more.
+            if (*known).inode == inode || inode == 0 {
+                (*known).seen |= now;
+                return;
+            }
+        }
+    }
+    // It is announced when it first sends.
+    let _ = SOCKETS.insert(sk, Known { inode, seen: now, peer: NOT_ASKED }, 0);
+}
+
+/// `BY_PROCESS` if a wanted process was seen to use a socket.
+#[inline(always)]
+fn process_of(sk: Address) -> u32 {
+    // SAFETY: as in `seen_of`.
+    match unsafe { SOCKETS.get(sk) } {
+        Some(known) if known.seen & BY_PROCESS != 0 && known.inode == inode(sk) => BY_PROCESS,
+        _ => 0,
+    }
+}
+
+/// The inode number of a socket, 0 if it has none (any more).
+#[inline(always)]
+pub(in crate::readers) fn inode(sk: Address) -> u32 {
+    let socket = kread::u64_field(sk, &offset::SOCK_SOCKET);
+    if socket == 0 {
+        return 0;
+    }
+    // `SOCKET_INODE()`: the `struct socket` is the first member of a `struct socket_alloc`.
+    kread::u64_field(socket.wrapping_add(u64::from(offset::SOCKET_INODE.load())), &offset::INODE_INO) as u32
+}
