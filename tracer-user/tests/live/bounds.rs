@@ -12,11 +12,11 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Trace, backends, free_port, pathtrace, ping_pong, wait_until};
+use crate::support::{Trace, free_port, one_backend, pathtrace, ping_pong, wait_until};
 
 #[test]
 fn count_shows_exactly_as_many_paths() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let port = free_port();
         let trace = Trace::start(&backend, &["--port", &port.to_string(), "-c", "5"]);
         ping_pong((Ipv4Addr::LOCALHOST, port).into(), 50, 100);
@@ -29,7 +29,7 @@ fn count_shows_exactly_as_many_paths() {
 
 #[test]
 fn duration_ends_the_run() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let said = Trace::start(&backend, &["--port", "8888", "--duration", "200ms"]).end();
         said.assert_whole();
         assert!(said.summary["duration_ns"].as_u64() >= Some(200_000_000), "{}", said.summary);
@@ -38,7 +38,7 @@ fn duration_ends_the_run() {
 
 #[test]
 fn terminate_ends_with_the_summary() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let trace = Trace::start(&backend, &["--port", "8888"]);
         trace.signal(libc::SIGTERM);
         let said = trace.end();
@@ -49,7 +49,7 @@ fn terminate_ends_with_the_summary() {
 
 #[test]
 fn a_command_is_traced_and_its_status_passed_on() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let run = |script: &str| {
             pathtrace()
                 .args(["--json", "--port", "8888", "--backend", &backend, "--", "sh", "-c", script])
@@ -72,7 +72,7 @@ fn a_command_is_traced_and_its_status_passed_on() {
 
 #[test]
 fn a_reader_that_goes_away_ends_the_run_quietly() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
@@ -112,7 +112,7 @@ fn end(mut child: Child) -> ExitStatus {
 
 #[test]
 fn a_second_signal_ends_even_a_run_whose_reader_has_stopped() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let port = free_port();
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
@@ -140,7 +140,7 @@ fn a_second_signal_ends_even_a_run_whose_reader_has_stopped() {
 
 #[test]
 fn a_hang_up_that_is_ignored_stays_ignored_and_an_interrupt_does_not() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
         let child = std::process::Command::new("sh")
@@ -162,7 +162,7 @@ fn a_hang_up_that_is_ignored_stays_ignored_and_an_interrupt_does_not() {
 
 #[test]
 fn a_command_outlives_tracing_and_its_status_counts() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let folder = tempfile::tempdir().unwrap();
         let end = folder.path().join("end");
         let script = format!("while [ ! -e {} ]; do sleep 0.05; done; exit 9", end.display());
@@ -185,7 +185,7 @@ fn a_command_outlives_tracing_and_its_status_counts() {
 
 #[test]
 fn a_signal_to_pathtrace_alone_is_passed_on_to_the_command() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             let folder = tempfile::tempdir().unwrap();
             let trapped = folder.path().join("trapped");
@@ -205,7 +205,7 @@ fn a_signal_to_pathtrace_alone_is_passed_on_to_the_command() {
 
 #[test]
 fn a_status_that_cannot_be_had_is_an_error() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         // Where SIGCHLD is ignored, the kernel forgets how children ended.
         let mut command = pathtrace();
         // SAFETY: `signal` may be called between fork and exec.
@@ -225,7 +225,7 @@ fn a_status_that_cannot_be_had_is_an_error() {
 
 #[test]
 fn nothing_is_ready_if_the_command_cannot_start() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
         fs::write(&ready, "from an earlier run").unwrap();
@@ -242,7 +242,7 @@ fn nothing_is_ready_if_the_command_cannot_start() {
 
 #[test]
 fn a_full_standard_error_is_no_reason_to_fail() {
-    for backend in backends() {
+    if let Some(backend) = one_backend() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let said = pathtrace()
             .args(["--json", "--backend", &backend, "--port", "8888", "--duration", "50ms"])
