@@ -23,6 +23,7 @@ mod flows;
 mod in_flight;
 mod names;
 mod packets;
+mod receiving;
 mod routes;
 mod segments;
 mod sends;
@@ -42,7 +43,7 @@ use self::{
     flows::Flows,
     in_flight::{InFlight, Packet, PacketKey, UNNUMBERED},
     names::Names,
-    packets::{Receiving, SETTLE_NS},
+    receiving::{Receiving, SETTLE_NS},
     routes::Routes,
     unix::UnixSockets,
     wakes::Wakes,
