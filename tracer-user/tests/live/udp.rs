@@ -283,6 +283,11 @@ fn datagrams_that_are_sent_at_once_end_where_they_are_cut_apart() {
             assert_eq!(receiver.recv(&mut [0; 2000]).unwrap(), 500);
         }
         let said = trace.stop();
+        assert!(said.paths.iter().all(|path| path["complete"] == false), "{:#?}", said.paths);
+        // On 5.10 the device layer cuts them apart, as `lo` cannot: they come from nowhere.
+        if said.stderr.starts_with("Linux 5.10") {
+            continue;
+        }
         let [path] = &said.paths[..] else { panic!("{:#?}", said.paths) };
         assert_eq!(path["incomplete_reason"], "cut into several datagrams by its receiver", "{path}");
         assert_eq!(path["len"], 2000, "{path}");

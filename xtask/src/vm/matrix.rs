@@ -14,18 +14,32 @@ use anyhow::{Context as _, Result, anyhow};
 use super::{
     download::{Fetched, fetch},
     guest::{Base, Contents},
-    kernels::Kernel,
+    kernels::{KERNELS, Kernel},
     qemu::{Ending, Patience},
     run::run,
 };
 use crate::{process::step, workspace::Workspace};
 
-/// A test that prints nothing for so long hangs; the others take seconds. The whole run takes two minutes.
+/// A test that prints nothing for so long hangs; the others take seconds. The whole run takes a quarter of an hour to half
+/// of one.
 const TEST_PATIENCE: Patience =
-    Patience { total: Duration::from_secs(30 * 60), silence: Duration::from_secs(3 * 60) };
+    Patience { total: Duration::from_secs(45 * 60), silence: Duration::from_secs(3 * 60) };
 
-/// Emulated processors share one thread, so tests would only wait for each other.
-const TEST_COMMAND: &str = "exec /live --test-threads=1 --color=never\n";
+/// Runs the live tests but those named in `SKIP`. Emulated processors share one thread, so tests would only wait for each
+/// other. Such a machine may stand still at any moment, for longer than a test allows for: what fails is run once more, and
+/// the console says so.
+const TEST_COMMAND: &str = r#"
+LIVE="/live --test-threads=1 --color=never"
+$LIVE $SKIP 2>&1 | tee /tmp/first
+grep -q '^test result:' /tmp/first || exit 101
+FAILED=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' /tmp/first)
+[ -n "$FAILED" ] || exit 0
+echo "once more:" $FAILED
+exec $LIVE --exact $FAILED
+"#;
+
+/// What does not depend on the kernel's version, or most on the oldest one's verifier, is tested on the oldest one.
+const SKIP_ON_LATER: &str = "--skip bounds:: --skip filters:: --skip prove:: --skip recording::";
 
 /// How many lines of the console explain a failure.
 const TAIL: usize = 40;
@@ -88,7 +102,9 @@ fn test_one(kernel: &Kernel, fetched: &Fetched, base: &Base) -> Result<Verdict> 
     step(&format!("live tests on kernel {}", fetched.release));
     let start = Instant::now();
     let show = |line: &str| println!("{:>4} | {line}", kernel.version);
-    let ending = run(fetched, base, TEST_COMMAND, TEST_PATIENCE, show)?;
+    let skip = if kernel.version == KERNELS[0].version { "" } else { SKIP_ON_LATER };
+    let command = format!("SKIP='{skip}'\n{TEST_COMMAND}");
+    let ending = run(fetched, base, &command, TEST_PATIENCE, show)?;
     let verdict = verdict(fetched, ending, start.elapsed());
     if !verdict.passed {
         print_tail(fetched)?;

@@ -40,6 +40,10 @@ fn who_peeks_does_not_read() {
             }
             let said = trace.stop();
             said.assert_whole();
+            // Who looks at a stream is told from who reads it from 5.15 on (`bpf_task_pt_regs`).
+            if said.stderr.starts_with("Linux 5.10") && kind == KINDS[0] {
+                continue;
+            }
             let messages = said.messages();
             assert_eq!(messages.len(), 4, "{:#?}", said.paths);
             for turn in messages.chunks(2) {
