@@ -25,7 +25,7 @@ use crate::{
         namespace,
         network::{Interface, Network},
     },
-    model::{Losses, Trust},
+    model::{Device, Losses, Trust},
     proof::{Answer, Case, Counter, Ends, Packets, Proof, Traffic, packets_between},
     render::{Style, write_proof, write_trust},
     workload::{Conversation, TcpServer},
@@ -158,6 +158,7 @@ async fn talk_and_trace(
         let conversation = server.as_ref().map_err(cannot_listen).and_then(converse);
         trace.pump();
         let after = network.interfaces().await.map_err(asking)?;
+        let conversation = conversation.map_err(|why| explained(why, &after));
         let counters = counted(&before, &after);
         let server = server.ok().map(|server| server.address());
         talks.push(Talked { conversation, server, counters });
@@ -180,6 +181,16 @@ fn cannot_listen(error: &io::Error) -> String {
 
 fn converse(server: &TcpServer) -> Result<Conversation, String> {
     server.converse(MESSAGES).map_err(|error| error.to_string())
+}
+
+/// Why a connection did not come to its end, with the usual reason in a namespace that is new.
+fn explained(why: String, devices: &[Interface]) -> String {
+    let lo_is_down = devices.iter().any(|device| device.index == Device::LOOPBACK && !device.is_up);
+    if lo_is_down {
+        format!("{why}, as lo is down in this network namespace (ip link set lo up)")
+    } else {
+        why
+    }
 }
 
 /// What each device has counted between two moments. A device that came between them has counted all it has.
@@ -221,15 +232,20 @@ fn show(args: &ProveArgs, Found { proof, latencies }: &Found) -> io::Result<()> 
 mod tests {
     use super::*;
 
+    fn device(index: u32, sent: u64, received: u64) -> Interface {
+        Interface { index, name: format!("d{index}"), is_up: true, sent, received }
+    }
+
+    #[test]
+    fn a_namespace_whose_lo_is_down_is_the_usual_reason() {
+        let why = || "connection timed out".to_owned();
+        let down = |index| Interface { is_up: false, ..device(index, 0, 0) };
+        assert_eq!(explained(why(), &[device(1, 0, 0), down(2)]), why());
+        assert!(explained(why(), &[down(1), device(2, 0, 0)]).contains("ip link set lo up"));
+    }
+
     #[test]
     fn a_device_has_counted_what_came_since() {
-        let device = |index, sent, received| Interface {
-            index,
-            name: format!("d{index}"),
-            is_up: true,
-            sent,
-            received,
-        };
         let counters = counted(&[device(1, 5, 6), device(2, 9, 9)], &[device(1, 7, 7), device(3, 1, 0)]);
         let moved: Vec<_> = counters.iter().map(|it| (it.index, it.sent, it.received)).collect();
         assert_eq!(moved, [(1, 2, 1), (3, 1, 0)]);
