@@ -122,7 +122,7 @@ pub(crate) fn route_v6(args: &impl Args, meta: Meta, net: usize, res: usize, tab
 #[inline(always)]
 fn refusal(route_type: u8) -> i32 {
     let place = u32::from(route_type.wrapping_sub(FIRST_REFUSAL));
-    if place < 4 { -((REFUSALS >> (place * 8) & 0xff) as i32) } else { 0 }
+    if place < 4 { -((REFUSALS >> (place * 8) & 0xff).cast_signed()) } else { 0 }
 }
 
 #[inline(always)]

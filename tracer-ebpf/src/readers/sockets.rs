@@ -62,7 +62,7 @@ pub(super) fn sends_udp(meta: Meta, sk: Address, port: u16, len: u32) {
     // Without a branch: the verifier would follow both sides for each way that the call may have said its address.
     let marks = MARK_TO_PEER * is_zero(u64::from(port)) as u16;
     if filter::is_open() {
-        record::hop(meta, Hop { sk, len, marks, ..EMPTY });
+        record::hop(meta, Hop { sk, marks, len, ..EMPTY });
     } else if filter::datagram(key) {
         // A socket that is not bound yet gets its port in the call.
         let is_v6 = u16::from(meta.point as u8 == Point::Udpv6Sendmsg as u8);
