@@ -56,10 +56,16 @@ impl Meta {
         (enabled(backend) != 0).then_some(Self { point, backend, time_ns, in_process })
     }
 
-    /// A moment in a process's call that has passed.
+    /// A moment in a process's call that has passed. `backend`: the number of the one that saw it.
     #[inline(always)]
-    pub(crate) fn earlier(self, point: Point, time_ns: u64) -> Self {
-        Self { point, time_ns, in_process: true, ..self }
+    pub(crate) fn earlier(self, point: Point, time_ns: u64, backend: u32) -> Self {
+        let mut meta = Self { point, time_ns, in_process: true, ..self };
+        for one in Backend::ALL {
+            if one as u32 == backend {
+                meta.backend = one;
+            }
+        }
+        meta
     }
 
     /// Another point of the same program; `None` if that is not asked of this backend.

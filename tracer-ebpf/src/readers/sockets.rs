@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{macros::map, maps::LruHashMap};
 use tracer_common::{
     event::{AUX_UNKNOWN, MARK_TO_PEER},
-    probes::{Backend, Point},
+    probes::Point,
 };
 
 use super::{EMPTY, packets, sched, unix};
@@ -126,12 +126,7 @@ pub(super) fn release_call(meta: &Meta, sk: Address) {
     }
     let _ = CALLS.remove(tid);
     let point = if held.is_v6 == 0 { Point::UdpSendmsg } else { Point::Udpv6Sendmsg };
-    let mut meta = meta.earlier(point, held.time_ns);
-    for backend in Backend::ALL {
-        if backend as u32 == held.backend {
-            meta.backend = backend;
-        }
-    }
+    let meta = meta.earlier(point, held.time_ns, held.backend);
     record::hop(meta, Hop { sk, len: held.len, marks: held.marks, ..EMPTY });
 }
 
@@ -176,12 +171,23 @@ fn udp_readable(meta: &Meta, sk: Address) {
         return;
     }
     // Whoever has read from it before will read this.
-    let inode = unix::inode(sk);
+    let inode = inode(sk);
     let seen = seen_of_reader(sk, inode);
     if datagram(*meta, sk, skb, seen & !QUEUED) {
         let _ = READERS.insert(sk, Reader { inode, seen: seen | QUEUED }, 0);
         sched::will_wake(*meta, sk);
     }
+}
+
+/// The inode number of a socket, 0 if it has none (any more).
+#[inline(always)]
+pub(super) fn inode(sk: Address) -> u32 {
+    let socket = kread::u64_field(sk, &offset::SOCK_SOCKET);
+    if socket == 0 {
+        return 0;
+    }
+    // `SOCKET_INODE()`: the `struct socket` is the first member of a `struct socket_alloc`.
+    kread::u64_field(socket.wrapping_add(u64::from(offset::SOCKET_INODE.load())), &offset::INODE_INO) as u32
 }
 
 /// The `sk_buff` at the end of a socket's receive queue, 0 if it is empty. Somebody may be taking it at this moment.
@@ -238,7 +244,7 @@ pub(crate) fn udp_received(args: &impl Args, meta: Meta, sk: usize, ret: usize, 
         return;
     }
     if !filter::is_open() {
-        let inode = unix::inode(sk);
+        let inode = inode(sk);
         let (seen, now) = (seen_of_reader(sk, inode), meta.marks());
         if now & !seen != 0 {
             let _ = READERS.insert(sk, Reader { inode, seen: seen | now }, 0);

@@ -9,7 +9,6 @@ use tracer_common::{
     probes::Point,
 };
 
-pub(super) use self::known::inode;
 use self::known::{is_wanted, look_up, mark, seen_of};
 pub(super) use self::names::Name;
 use super::{calls, sched, sockets::newest};

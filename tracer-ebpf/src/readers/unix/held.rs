@@ -1,7 +1,7 @@
 //! What is remembered of calls and `sk_buff`s where not all traffic is wanted.
 
 use aya_ebpf::{macros::map, maps::LruHashMap};
-use tracer_common::probes::{Backend, Point};
+use tracer_common::probes::Point;
 
 use super::{EMPTY, Unix};
 use crate::{
@@ -69,12 +69,7 @@ pub(super) fn take(connects: bool) -> Option<Call> {
 #[inline(never)]
 pub(super) fn release(meta: &Meta, held: &Call) {
     let point = if held.connects == 0 { Point::UnixDgramSendmsg } else { Point::UnixStreamConnect };
-    let mut meta = meta.earlier(point, held.time_ns);
-    for backend in Backend::ALL {
-        if backend as u32 == held.backend {
-            meta.backend = backend;
-        }
-    }
+    let meta = meta.earlier(point, held.time_ns, held.backend);
     super::write(meta, Unix { sk: held.sk, len: held.len, marks: held.marks as u8, ..EMPTY });
 }
 

@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::map, maps::LruHashMap};
 
-use super::{DATAGRAM, names::Name};
+use super::{super::sockets::inode, DATAGRAM, names::Name};
 use crate::{
     filter::{self, BY_NAME, BY_PROCESS},
     kread::{self, Address, offset},
@@ -131,15 +131,4 @@ fn process_of(sk: Address) -> u32 {
         Some(known) if known.seen & BY_PROCESS != 0 && known.inode == inode(sk) => BY_PROCESS,
         _ => 0,
     }
-}
-
-/// The inode number of a socket, 0 if it has none (any more).
-#[inline(always)]
-pub(in crate::readers) fn inode(sk: Address) -> u32 {
-    let socket = kread::u64_field(sk, &offset::SOCK_SOCKET);
-    if socket == 0 {
-        return 0;
-    }
-    // `SOCKET_INODE()`: the `struct socket` is the first member of a `struct socket_alloc`.
-    kread::u64_field(socket.wrapping_add(u64::from(offset::SOCKET_INODE.load())), &offset::INODE_INO) as u32
 }
