@@ -7,6 +7,7 @@ pub mod analyze;
 pub mod cli;
 pub mod collect;
 pub mod commands;
+pub mod comparison;
 pub mod correlate;
 pub mod decode;
 pub mod diagnosis;

@@ -31,6 +31,31 @@ pub struct Hop {
 }
 
 impl Hop {
+    /// Whether a process takes the data, or the connection: no way goes further.
+    pub fn is_read(&self) -> bool {
+        matches!(
+            self.point,
+            Point::TcpRecvmsg
+                | Point::UdpRecvmsg
+                | Point::UnixStreamRecvmsg
+                | Point::UnixDgramRecvmsg
+                | Point::UnixAccept
+        )
+    }
+
+    /// Whether a process hands data over: a send call, or `connect` to a UNIX socket.
+    pub fn is_send(&self) -> bool {
+        matches!(
+            self.point,
+            Point::UnixStreamConnect
+                | Point::UnixStreamSendmsg
+                | Point::UnixDgramSendmsg
+                | Point::TcpSendmsg
+                | Point::UdpSendmsg
+                | Point::Udpv6Sendmsg
+        )
+    }
+
     /// The interface index of the device that the packet is on at this hop, if it is on one.
     pub fn ifindex(&self) -> Option<u32> {
         let has_device = matches!(

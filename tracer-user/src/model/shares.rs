@@ -53,16 +53,8 @@ impl Shares {
     /// The parts of a path that ends with a read and has seen the wake-up before.
     pub(super) fn of(hops: &[Hop]) -> Option<Self> {
         let (first, last) = (hops.first()?, hops.last()?);
-        let is_read = matches!(
-            last.point,
-            Point::TcpRecvmsg
-                | Point::UdpRecvmsg
-                | Point::UnixStreamRecvmsg
-                | Point::UnixDgramRecvmsg
-                | Point::UnixAccept
-        );
         let time_of = |point| hops.iter().find(|hop| hop.point == point).map(|hop| hop.time_ns);
-        let readable = time_of(Point::SockDefReadable).filter(|_| is_read)?;
+        let readable = time_of(Point::SockDefReadable).filter(|_| last.is_read())?;
         let woken = time_of(Point::SchedWaking).unwrap_or(readable);
         let on_cpu = time_of(Point::SchedSwitch).unwrap_or(woken);
         Some(Self {

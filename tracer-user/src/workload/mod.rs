@@ -3,6 +3,7 @@
 //! Sockets are bound first and used later, so that their ports are known before the first packet. No wait is without
 //! an end, and nothing here needs a privilege.
 
+mod link;
 mod segments;
 mod tcp;
 mod udp;
@@ -16,7 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub use self::tcp::{Conversation, TcpServer};
+pub use self::{
+    link::Link,
+    tcp::{Conversation, TcpServer},
+};
 use self::{
     udp::{Refusal, UdpPair},
     unix::{UnixReceiver, UnixServer, UnixSocketPair},

@@ -1,0 +1,80 @@
+//! The stages of a message's way, so that ways of different kinds can be laid side by side.
+
+use tracer_common::probes::Point;
+
+use crate::model::Hop;
+
+/// A part of the way of a message from one program to the other, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Stage {
+    /// Before the first hop: the program enters the kernel.
+    Entry,
+    /// The send call, up to IP, or to the wake-up of the reader where there is no IP. It copies the data in.
+    Send,
+    /// Routing tables, and IP.
+    Route,
+    /// The device layer, queueing disciplines and the driver.
+    Device,
+    /// In a CPU's input queue.
+    Backlog,
+    /// IP and the transport on the receiving side.
+    Receive,
+    /// From the wake-up of the reader until it has a CPU.
+    Wake,
+    /// Until the data is copied out.
+    Read,
+    /// After the last hop: the kernel goes back to the program.
+    Exit,
+}
+
+impl Stage {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Entry,
+        Self::Send,
+        Self::Route,
+        Self::Device,
+        Self::Backlog,
+        Self::Receive,
+        Self::Wake,
+        Self::Read,
+        Self::Exit,
+    ];
+
+    /// The stable name, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Entry => "entry",
+            Self::Send => "send",
+            Self::Route => "route",
+            Self::Device => "device",
+            Self::Backlog => "backlog",
+            Self::Receive => "receive",
+            Self::Wake => "wake",
+            Self::Read => "read",
+            Self::Exit => "exit",
+        }
+    }
+
+    /// The stage of the step from one hop to the next one.
+    pub fn of_step(from: &Hop, to: &Hop) -> Self {
+        // A reader that is not asleep is not woken: it comes by itself, and copies.
+        if from.is_read() || to.is_read() {
+            return Self::Read;
+        }
+        if from.is_send() {
+            return Self::Send;
+        }
+        match from.point {
+            Point::IpQueueXmit | Point::Ip6Xmit | Point::FibLookup | Point::Fib6Lookup => Self::Route,
+            Point::DevQueueXmit
+            | Point::QdiscEnqueue
+            | Point::QdiscDequeue
+            | Point::DevHardStartXmit
+            | Point::LoopbackXmit => Self::Device,
+            Point::EnqueueToBacklog | Point::ProcessBacklog => Self::Backlog,
+            Point::SockDefReadable | Point::SchedWaking | Point::SchedSwitch => Self::Wake,
+            _ => Self::Receive,
+        }
+    }
+}
