@@ -208,10 +208,11 @@ fn addresses(key: &FlowKey) -> bool {
     asked == matched
 }
 
-/// Whether UNIX sockets can be wanted at all: no filter asks for what only IP has.
+/// Whether UNIX sockets can be wanted at all: no filter asks for what only IP has, or names are asked for as well, and
+/// either will do.
 #[inline(always)]
 pub(crate) fn allows_unix() -> bool {
-    !asks_for_ends()
+    (!asks_for_ends() || UNIX_PATTERN_COUNT.load() != 0)
         && INTERFACE_COUNT.load() == 0
         && !has_namespaces()
         && (PROTOCOLS.load() == 0 || PROTOCOLS.load() & PROTOCOL_UNIX != 0)

@@ -1,6 +1,8 @@
 //! The command line: what can be typed, and its checked meaning.
 #![allow(clippy::doc_markdown, reason = "doc comments are help texts here, and backticks would be seen")]
 
+mod compare;
+
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
@@ -9,6 +11,7 @@ use clap::{
 };
 use tracer_common::probes::Backend;
 
+pub use self::compare::{CompareArgs, CpuChoice};
 use crate::{
     filter::{Transport, UnixName},
     proof::Target,
@@ -92,6 +95,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Prove that traffic to this host's own addresses does not use the network card: connect to them and watch
     Prove(ProveArgs),
+    /// Say why a UNIX socket is faster than TCP over loopback: send the same over both, and show what each stage costs
+    Compare(Box<CompareArgs>),
     /// Say what this kernel allows: try every probe point with each backend, and send packets past those that attach
     Doctor(DoctorArgs),
     /// Print completions for a shell
@@ -197,10 +202,16 @@ pub struct ProveArgs {
     /// One JSON object for each address, and the summary
     #[arg(long)]
     pub json: bool,
-    /// Only the verdicts, and how far to believe them
-    #[arg(short, long, conflicts_with = "verbose")]
-    pub quiet: bool,
-    /// Use only this backend
+    /// By which means.
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+/// By which means the verbs trace that make their own traffic.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineArgs {
+    /// How to probe; auto takes, for each probe point, the cheapest that attaches: fentry, kprobe, tracepoint
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub backend: BackendChoice,
     /// Size of the ring buffer, a power of two: 512K, 16M
@@ -209,6 +220,9 @@ pub struct ProveArgs {
     /// Kernel types from this file instead of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
+    /// Only the answer, and how far to believe it
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
     /// Say more; twice: the debug log, that of the kernel programs included
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,

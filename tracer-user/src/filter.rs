@@ -148,6 +148,11 @@ pub struct UnixName {
 }
 
 impl UnixName {
+    /// One abstract name, given without the NUL before it.
+    pub fn of_abstract(name: &[u8]) -> Self {
+        Self { bytes: [&[0], name].concat(), is_prefix: false }
+    }
+
     /// The path that must be bound, if it is one path.
     pub fn path(&self) -> Option<&[u8]> {
         (!self.is_prefix && self.bytes.first() != Some(&0)).then_some(&self.bytes)
@@ -241,11 +246,26 @@ pub struct Wanted {
 
 /// What is wanted, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter(Wanted);
+pub struct Filter {
+    wanted: Wanted,
+    /// Names are only asked of UNIX sockets, ports only of IP packets: either will do.
+    is_either: bool,
+}
 
 impl Filter {
+    /// IP packets with one of these ports, and UNIX sockets with one of these names. Both must be given.
+    pub fn either(ports: Vec<u16>, unix: Vec<UnixName>) -> Result<Self, FilterError> {
+        let wanted = Wanted { ports, unix, ..Wanted::default() };
+        Self { wanted, is_either: true }.checked()
+    }
+
     /// Checks what was asked for.
-    pub fn new(mut wanted: Wanted) -> Result<Self, FilterError> {
+    pub fn new(wanted: Wanted) -> Result<Self, FilterError> {
+        Self { wanted, is_either: false }.checked()
+    }
+
+    fn checked(mut self) -> Result<Self, FilterError> {
+        let wanted = &mut self.wanted;
         for ports in [&mut wanted.ports, &mut wanted.source_ports, &mut wanted.destination_ports] {
             ports.sort_unstable();
             ports.dedup();
@@ -275,16 +295,18 @@ impl Filter {
                 return Err(FilterError::NameLength { option, name: name.clone(), most: 15 });
             }
         }
-        let filter = Self(wanted);
-        if let (Some(ip), Some(unix)) = (filter.only_ip(), filter.only_unix()) {
+        if let (Some(ip), Some(unix)) = (self.only_ip(), self.only_unix()) {
             return Err(FilterError::Contradiction { ip, unix });
         }
-        Ok(filter)
+        Ok(self)
     }
 
     /// An option that UNIX sockets cannot meet.
     fn only_ip(&self) -> Option<&'static str> {
-        let wanted = &self.0;
+        if self.is_either {
+            return None;
+        }
+        let wanted = &self.wanted;
         let has_no_unix = !wanted.transports.is_empty() && !wanted.transports.contains(&Transport::Unix);
         [
             (!wanted.ports.is_empty(), "--port"),
@@ -301,9 +323,12 @@ impl Filter {
 
     /// An option that only UNIX sockets can meet.
     fn only_unix(&self) -> Option<&'static str> {
-        let is_unix =
-            !self.0.transports.is_empty() && self.0.transports.iter().all(|one| *one == Transport::Unix);
-        match (self.0.unix.is_empty(), is_unix) {
+        if self.is_either {
+            return None;
+        }
+        let is_unix = !self.wanted.transports.is_empty()
+            && self.wanted.transports.iter().all(|one| *one == Transport::Unix);
+        match (self.wanted.unix.is_empty(), is_unix) {
             (false, _) => Some("--unix"),
             (true, true) => Some("--proto unix"),
             (true, false) => None,
@@ -314,7 +339,8 @@ impl Filter {
     pub fn needs(&self, point: &ProbePoint) -> bool {
         let unix = self.only_ip().is_none();
         let ip = self.only_unix().is_none();
-        let transport = |one| ip && (self.0.transports.is_empty() || self.0.transports.contains(&one));
+        let transport =
+            |one| ip && (self.wanted.transports.is_empty() || self.wanted.transports.contains(&one));
         match point.traffic {
             Traffic::Unix => unix,
             Traffic::Tcp => transport(Transport::Tcp),
@@ -326,10 +352,10 @@ impl Filter {
 
     /// `PROTOCOL_*` bits, 0 for any.
     pub fn protocol_bits(&self) -> u32 {
-        if !self.0.unix.is_empty() {
+        if !self.wanted.unix.is_empty() && !self.is_either {
             return PROTOCOL_UNIX;
         }
-        self.0.transports.iter().fold(0, |bits, transport| {
+        self.wanted.transports.iter().fold(0, |bits, transport| {
             bits | match transport {
                 Transport::Tcp => PROTOCOL_TCP,
                 Transport::Udp => PROTOCOL_UDP,
@@ -341,62 +367,62 @@ impl Filter {
 
     /// Ports at either end, as the kernel side has them: unused places are like the first, all are 0 if any port will do.
     pub fn ports(&self) -> [u16; MAX_NUMBERS] {
-        places(&self.0.ports)
+        places(&self.wanted.ports)
     }
 
     /// Ports at the source.
     pub fn source_ports(&self) -> [u16; MAX_NUMBERS] {
-        places(&self.0.source_ports)
+        places(&self.wanted.source_ports)
     }
 
     /// Ports at the destination.
     pub fn destination_ports(&self) -> [u16; MAX_NUMBERS] {
-        places(&self.0.destination_ports)
+        places(&self.wanted.destination_ports)
     }
 
     /// Processes.
     pub fn pids(&self) -> [u32; MAX_NUMBERS] {
-        places(&self.0.pids)
+        places(&self.wanted.pids)
     }
 
     /// Inode numbers of namespaces.
     pub fn namespaces(&self) -> [u32; MAX_NUMBERS] {
-        places(&self.0.namespaces)
+        places(&self.wanted.namespaces)
     }
 
     /// Addresses.
     pub fn addresses(&self) -> Vec<AddressPattern> {
-        self.0.addresses.iter().map(|(side, range)| range.pattern(*side)).collect()
+        self.wanted.addresses.iter().map(|(side, range)| range.pattern(*side)).collect()
     }
 
     /// Names of processes.
     pub fn comms(&self) -> Vec<[u8; 16]> {
-        self.0.comms.iter().map(|name| padded(name)).collect()
+        self.wanted.comms.iter().map(|name| padded(name)).collect()
     }
 
     /// Names of devices.
     pub fn interfaces(&self) -> Vec<[u8; 16]> {
-        self.0.interfaces.iter().map(|name| padded(name)).collect()
+        self.wanted.interfaces.iter().map(|name| padded(name)).collect()
     }
 
     /// Names of UNIX sockets.
     pub fn unix_patterns(&self) -> Vec<UnixPattern> {
-        self.0.unix.iter().map(UnixName::pattern).collect()
+        self.wanted.unix.iter().map(UnixName::pattern).collect()
     }
 
     /// Names of UNIX sockets, as they were asked for.
     pub fn unix_names(&self) -> &[UnixName] {
-        &self.0.unix
+        &self.wanted.unix
     }
 
     /// Whether packets of one namespace, or of one device's flows, are all that is seen of a packet's way.
     pub fn cuts_paths(&self) -> bool {
-        !self.0.namespaces.is_empty()
+        !self.wanted.namespaces.is_empty()
     }
 
     /// Whether what is wanted of a flow is only known after its first packets.
     pub fn learns(&self) -> bool {
-        !(self.0.pids.is_empty() && self.0.comms.is_empty() && self.0.interfaces.is_empty())
+        !(self.wanted.pids.is_empty() && self.wanted.comms.is_empty() && self.wanted.interfaces.is_empty())
     }
 }
 
@@ -435,6 +461,15 @@ mod tests {
         assert_eq!(Filter::new(ports(&[443, 80, 443])).unwrap().ports(), [80, 443, 80, 80, 80, 80, 80, 80]);
         let long = Wanted { comms: vec!["a-name-of-16-byt".to_owned()], ..Wanted::default() };
         assert!(matches!(Filter::new(long), Err(FilterError::NameLength { option: "--comm", .. })));
+    }
+
+    #[test]
+    fn ports_or_names_may_be_wanted() {
+        let filter = Filter::either(vec![6379], vec!["/run/redis.sock".parse().unwrap()]).unwrap();
+        assert!(PROBES.iter().all(|point| filter.needs(point)));
+        assert_eq!((filter.protocol_bits(), filter.ports()[0], filter.unix_patterns().len()), (0, 6379, 1));
+        let many = Filter::either((1..=9).collect(), Vec::new());
+        assert!(matches!(many, Err(FilterError::TooMany { option: "--port", .. })));
     }
 
     #[test]

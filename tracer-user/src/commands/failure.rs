@@ -7,6 +7,7 @@ use crate::{
     filter::FilterError,
     kernel::{btf::BtfError, features::FeatureError},
     store::StoreError,
+    workload::Link,
 };
 
 /// A run that could not be done. Exit status 2, but for a reader that went away.
@@ -76,6 +77,22 @@ pub enum Failure {
         program: String,
         /// Why.
         source: io::Error,
+    },
+    /// Messages of our own did not come to their end.
+    #[error("messages over {link} did not arrive: {source}")]
+    Exchange {
+        /// Over what.
+        link: Link,
+        /// Why.
+        source: io::Error,
+    },
+    /// A recorded comparison cannot be compared with.
+    #[error("{}: {why}", path.display())]
+    Baseline {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
     },
     /// Output cannot be written.
     #[error("cannot write the output: {0}")]

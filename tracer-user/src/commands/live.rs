@@ -2,9 +2,10 @@
 
 use std::io::{self, BufWriter};
 
-use super::{Failure, Outcome, output, trace::trace};
+use super::{Failure, Outcome, output, trace::trace, wanted::wanted};
 use crate::{
-    cli::{LiveArgs, RecordArgs},
+    cli::{LiveArgs, RecordArgs, TraceArgs},
+    filter::Filter,
     render::{LineWriter, Style, SummaryOnly},
     session::Output,
 };
@@ -12,7 +13,7 @@ use crate::{
 /// Traces and shows.
 pub(super) fn live(args: &LiveArgs) -> Result<Outcome, Failure> {
     let open = |coverage: &_, offset| output::open(&args.output, coverage, offset);
-    trace(&args.trace, args.output.min_ns(), open, None)
+    trace(&args.trace, filter_of(&args.trace)?, args.output.min_ns(), open, None)
 }
 
 /// Traces, writes what the kernel sent to a file, and shows the summary.
@@ -21,5 +22,9 @@ pub(super) fn record(args: &RecordArgs) -> Result<Outcome, Failure> {
         let writer = Box::new(SummaryOnly(LineWriter::new(Style::default(), coverage)));
         Ok(Output { writer, to: Box::new(BufWriter::new(io::stdout())), is_stdout: true })
     };
-    trace(&args.trace, 0, open, Some(&args.write))
+    trace(&args.trace, filter_of(&args.trace)?, 0, open, Some(&args.write))
+}
+
+fn filter_of(args: &TraceArgs) -> Result<Filter, Failure> {
+    Ok(Filter::new(wanted(&args.filters)?)?)
 }

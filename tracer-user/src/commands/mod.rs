@@ -1,5 +1,6 @@
 //! A file per verb. Each takes its arguments, does its work and says how it ended.
 
+mod compare;
 mod doctor;
 mod failure;
 mod generate;
@@ -13,6 +14,7 @@ mod report;
 mod stop;
 mod trace;
 mod traced;
+mod tracer;
 mod wanted;
 
 use std::io::{self, Write as _};
@@ -29,6 +31,7 @@ pub fn run(cli: &Cli) -> Result<Outcome, Failure> {
         Some(Command::Record(args)) => live::record(args),
         Some(Command::Report(args)) => report::report(args),
         Some(Command::Prove(args)) => prove::prove(args),
+        Some(Command::Compare(args)) => compare::compare(args),
         Some(Command::Doctor(args)) => doctor::doctor(args),
         Some(Command::Completions { shell }) => generate::completions(*shell, Cli::command()),
         Some(Command::Man) => generate::man(Cli::command()),

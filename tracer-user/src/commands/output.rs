@@ -44,8 +44,7 @@ pub(super) fn open(
         Time::Relative => TimeFormat::Relative,
         Time::Absolute => TimeFormat::Absolute,
     };
-    let width =
-        to_terminal.then(|| console::Term::stdout().size_checked()).flatten().map(|(_, columns)| columns);
+    let width = to_terminal.then(width_of_terminal).flatten();
     let style = Style { color, time, realtime_offset_ns, width };
     let form = match args.form() {
         Format::Table => render::Format::Table,
@@ -60,4 +59,9 @@ pub(super) fn open(
 /// Whether to use colours where nobody says so: on a terminal, unless <https://no-color.org> is set and not empty.
 pub(super) fn is_colored(to_terminal: bool) -> bool {
     to_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// The columns of the terminal that standard output is, if that can be told.
+pub(super) fn width_of_terminal() -> Option<u16> {
+    console::Term::stdout().size_checked().map(|(_, columns)| columns)
 }

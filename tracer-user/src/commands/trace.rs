@@ -12,13 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
 use super::{
-    Failure, Outcome,
-    names_of_drops::NamesOfDrops,
-    recording::Recording,
-    say,
-    stop::Stop,
-    traced::Traced,
-    wanted::{wanted, warn_of_unbound},
+    Failure, Outcome, names_of_drops::NamesOfDrops, recording::Recording, say, stop::Stop, traced::Traced,
+    wanted::warn_of_unbound,
 };
 use crate::{
     cli::TraceArgs,
@@ -54,16 +49,16 @@ const ARRIVAL: Duration = Duration::from_secs(1);
 const LOCKED_DOWN: &str = "This kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which \
     forbids reading it, to root as well. Lockdown ends only with a boot without lockdown=confidentiality.\n";
 
-/// Traces as `args` say, and shows paths that take at least `min_ns`. `open` opens the output when it is known what can be seen; `recording` gets what the kernel
+/// Traces what `filter` lets through as `args` say (but for their filters), and shows paths that take at least `min_ns`. `open` opens the output when it is known what can be seen; `recording` gets what the kernel
 /// sent.
 pub(super) fn trace(
     args: &TraceArgs,
+    filter: Filter,
     min_ns: u64,
     open: impl FnOnce(&Coverage, i64) -> Result<Output, Failure>,
     recording: Option<&Path>,
 ) -> Result<Outcome, Failure> {
     start_log(args.verbose);
-    let filter = Filter::new(wanted(&args.filters)?)?;
     if !args.quiet {
         warn_of_unbound(filter.unix_names());
     }

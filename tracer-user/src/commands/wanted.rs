@@ -145,7 +145,7 @@ fn alias_of(path: &[u8], bound: &[Vec<u8>]) -> Option<String> {
     Some(String::from_utf8_lossy(alias).into_owned())
 }
 
-fn port(option: &'static str, text: &str) -> Result<u16, Failure> {
+pub(super) fn port(option: &'static str, text: &str) -> Result<u16, Failure> {
     if let Ok(number) = text.parse::<u16>() {
         return match number {
             0 => Err(refused(option, text, "a port is a number from 1 to 65535".to_owned())),

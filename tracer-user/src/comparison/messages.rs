@@ -133,9 +133,11 @@ impl Messages {
         self.followed.iter().map(Followed::ns).collect()
     }
 
-    /// The median time in a stage, ns, of the messages that passed it; `None` if none did.
+    /// The median time in a stage, ns, 0 for a message that did not pass it; `None` if none did.
     pub fn p50(&self, stage: Stage) -> Option<u64> {
-        median(self.followed.iter().filter_map(|message| message.stages[stage as usize]).collect())
+        let times = || self.followed.iter().map(|message| message.stages[stage as usize]);
+        times().flatten().next()?;
+        median(times().map(Option::unwrap_or_default).collect())
     }
 
     /// The mean time in each stage, ns, over the middle half of the messages by their whole time, so that the few that were

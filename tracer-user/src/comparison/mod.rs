@@ -1,6 +1,7 @@
 //! What `compare` found out: the same messages over different kinds of connection, end to end and stage by stage. All of
 //! it is a pure function of what was measured.
 
+mod baseline;
 mod gap;
 mod messages;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod stage;
 mod tests;
 
 pub use self::{
+    baseline::{Change, Condition, Former, Metric, changes},
     gap::{Cost, Gap, GapRow},
     messages::{Messages, Stamp, Way},
     stage::Stage,

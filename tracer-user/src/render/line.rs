@@ -13,11 +13,11 @@ use super::{
     paint::{Paint, Tone},
     subject::{Answer, DeviceName, Ends, Flags, Processes, Reason},
     summary,
-    time::{Human, Micros, TimeOfDay},
+    time::{Micros, TimeOfDay},
 };
 use crate::{
     analyze::Class,
-    export::Extra,
+    export::{Extra, Human},
     model::{Coverage, Hop, Incomplete, Path},
 };
 

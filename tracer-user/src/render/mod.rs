@@ -3,7 +3,9 @@
 mod banner;
 mod beside;
 mod column;
+mod comparison;
 mod doctor;
+mod grid;
 mod header;
 mod json;
 mod labels;
@@ -23,12 +25,12 @@ mod unattached;
 use std::io::{self, Write};
 
 pub use banner::{Start, write_banner};
+pub use comparison::write_comparison;
 pub use doctor::write_diagnosis;
 pub use json::JsonWriter;
 pub use line::LineWriter;
 pub use proof::write_proof;
 pub use summary::{SummaryOnly, write_summary};
-pub use time::Human;
 pub use tree::TreeWriter;
 pub use trust::write_trust;
 

@@ -2,11 +2,16 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Table, presets};
+use comfy_table::{Cell, Table};
 
-use super::{PathWriter, Style, Summary, time::Human, trust::write_trust};
+use super::{
+    PathWriter, Style, Summary,
+    grid::{bold, grid, write_grid},
+    trust::write_trust,
+};
 use crate::{
     analyze::{Class, Counted, Row},
+    export::Human,
     model::Path,
 };
 
@@ -18,9 +23,7 @@ pub fn write_summary(summary: &Summary<'_>, style: Style, out: &mut (impl Write 
     if rows.is_empty() {
         out.write_all(b"No path was seen.\n\n")?;
     } else {
-        for line in table(&rows, style).lines() {
-            writeln!(out, "{}", line.trim_end())?;
-        }
+        write_grid(&table(&rows, style), out)?;
         out.write_all(b"\n")?;
     }
     write_trust(summary, style, out)
@@ -28,17 +31,7 @@ pub fn write_summary(summary: &Summary<'_>, style: Style, out: &mut (impl Write 
 
 /// The steps of each class of traffic under its title.
 fn table(rows: &[Row], style: Style) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if style.color {
-        table.enforce_styling()
-    } else {
-        table.force_no_tty()
-    };
-    table.set_header(HEADINGS);
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
+    let mut table = grid(HEADINGS, style);
     for class in Class::ALL {
         let mut of_class = rows.iter().filter(|row| row.class == class).peekable();
         if of_class.peek().is_some() {
@@ -55,7 +48,7 @@ fn cells(row: &Row) -> Vec<Cell> {
     let name = row.what.name();
     let name = match row.what {
         Counted::Step(_) => Cell::new(format_args!("  {name}")),
-        Counted::Total => bold(&format!("  {name}")),
+        Counted::Total => bold(format_args!("  {name}")),
         Counted::Share(_) => Cell::new(format_args!("    {name}")),
     };
     let mut cells = vec![name, Cell::new(row.count)];
@@ -71,10 +64,6 @@ fn cells(row: &Row) -> Vec<Cell> {
         cells.push(Cell::new(format!("{:.1} %", share * 100.0)));
     }
     cells
-}
-
-fn bold(text: &str) -> Cell {
-    Cell::new(text).add_attribute(Attribute::Bold)
 }
 
 /// Any format without its paths: only what it says at the end.

@@ -15,9 +15,12 @@ use super::{
     paint::{Paint, Tone},
     subject::{DeviceName, Ends, Flags, Processes},
     summary,
-    time::{ExactMicros, Human, TimeOfDay},
+    time::{ExactMicros, TimeOfDay},
 };
-use crate::model::{Coverage, Hop, Path, Routing, Shares, Unix};
+use crate::{
+    export::Human,
+    model::{Coverage, Hop, Path, Routing, Shares, Unix},
+};
 
 /// The longest name of a hop, `unix_stream_connect`.
 pub(super) const HOP: usize = 19;

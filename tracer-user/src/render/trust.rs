@@ -8,9 +8,11 @@ use std::{
 use super::{
     Style, Summary,
     paint::{Paint, Tone},
-    time::Human,
 };
-use crate::model::{Coverage, Losses, Trust};
+use crate::{
+    export::Human,
+    model::{Coverage, Losses, Trust},
+};
 
 /// Writes the trust line.
 pub fn write_trust(summary: &Summary<'_>, style: Style, out: &mut (impl Write + ?Sized)) -> io::Result<()> {

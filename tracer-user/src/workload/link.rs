@@ -5,18 +5,20 @@ use std::fmt;
 /// A connection between two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, clap::ValueEnum)]
 pub enum Link {
-    /// TCP over 127.0.0.1.
+    /// TCP over 127.0.0.1
+    #[value(skip)]
     Tcp,
-    /// A UNIX stream socket with a name.
+    /// A UNIX stream socket with a name
+    #[value(skip)]
     Unix,
-    /// Connected UDP sockets on 127.0.0.1.
+    /// Connected UDP sockets on 127.0.0.1
     Udp,
-    /// A pair of UNIX stream sockets, as `socketpair` makes it.
+    /// A pair of UNIX stream sockets, as `socketpair` makes it
     #[value(name = "socketpair")]
     SocketPair,
-    /// Two pipes, one in each direction.
+    /// Two pipes, one in each direction
     Pipe,
-    /// TCP over 127.0.0.1, whose messages a BPF sockmap hands from socket to socket.
+    /// TCP over 127.0.0.1, whose messages a BPF sockmap hands from socket to socket
     Sockmap,
 }
 

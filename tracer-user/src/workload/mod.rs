@@ -3,7 +3,10 @@
 //! Sockets are bound first and used later, so that their ports are known before the first packet. No wait is without
 //! an end, and nothing here needs a privilege.
 
+mod job;
 mod link;
+mod pair;
+mod processes;
 mod segments;
 mod tcp;
 mod udp;
@@ -18,7 +21,10 @@ use std::{
 };
 
 pub use self::{
+    job::{Job, Shape},
     link::Link,
+    pair::Pair,
+    processes::{Ends, Report, allowed_cpus, pin},
     tcp::{Conversation, TcpServer},
 };
 use self::{

@@ -99,7 +99,7 @@ fn pass(mut from: UnixStream, mut to: UnixStream) -> io::Result<()> {
 
 /// A name that nobody else in this network namespace has. The time is in it, as containers on the host's network may have
 /// the same process identifiers.
-fn new_name() -> io::Result<SocketAddr> {
+pub(super) fn new_name() -> io::Result<SocketAddr> {
     static NAMES: AtomicU32 = AtomicU32::new(0);
     let number = NAMES.fetch_add(1, Ordering::Relaxed);
     let ns = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());

@@ -11,6 +11,7 @@
 )]
 
 mod bounds;
+mod compare;
 mod devices;
 mod doctor;
 mod drops;

@@ -3,7 +3,6 @@
 mod listeners;
 mod questions;
 mod targets;
-mod tracer;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -11,16 +10,17 @@ use std::{
     path::PathBuf,
 };
 
-use self::{
-    listeners::listen,
-    questions::Questions,
+use self::{listeners::listen, questions::Questions};
+use super::{
+    Failure, Outcome, output,
+    trace::start_log,
     tracer::{Traced, Tracer},
 };
-use super::{Failure, Outcome, output, trace::start_log};
 use crate::{
     analyze::{LatencyTable, Summary},
     cli::ProveArgs,
     export::json,
+    filter::{Filter, Transport, Wanted},
     kernel::{
         namespace,
         network::{Interface, Network},
@@ -36,7 +36,7 @@ const MESSAGES: u32 = 2;
 
 /// Finds it out and says it.
 pub(super) fn prove(args: &ProveArgs) -> Result<Outcome, Failure> {
-    start_log(args.verbose);
+    start_log(args.engine.verbose);
     if let Some(netns) = &args.netns {
         enter(netns)?;
     }
@@ -151,12 +151,13 @@ async fn talk_and_trace(
         }
         return Ok(nothing_traced());
     }
-    let mut trace = Tracer::attach(args, ports)?;
+    let filter = Filter::new(Wanted { ports, transports: vec![Transport::Tcp], ..Wanted::default() })?;
+    let mut trace = Tracer::attach(&args.engine, filter)?;
     let mut talks = Vec::with_capacity(servers.len());
     let mut before = network.interfaces().await.map_err(asking)?;
     for server in servers {
         let conversation = server.as_ref().map_err(cannot_listen).and_then(converse);
-        trace.pump();
+        trace.pump()?;
         let after = network.interfaces().await.map_err(asking)?;
         let conversation = conversation.map_err(|why| explained(why, &after));
         let counters = counted(&before, &after);
@@ -219,7 +220,7 @@ fn show(args: &ProveArgs, Found { proof, latencies }: &Found) -> io::Result<()> 
     } else {
         let color = output::is_colored(io::stdout().is_terminal());
         let style = Style { color, ..Style::default() };
-        write_proof(proof, args.quiet, style, &mut text)?;
+        write_proof(proof, args.engine.quiet, style, &mut text)?;
         if proof.cases.iter().any(|case| case.traffic.is_some()) {
             write_trust(&summary, style, &mut text)?;
         }

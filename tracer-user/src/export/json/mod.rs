@@ -3,6 +3,7 @@
 //! The structs are the contract, field by field and in its order. They borrow from the model, so that nothing is
 //! allocated for a path. Times are integers in ns, what is not known is `null`.
 
+mod comparison;
 mod doctor;
 mod flow;
 mod hop;
@@ -16,6 +17,7 @@ use std::fmt::Display;
 
 use serde::{Serialize, Serializer};
 
+pub use comparison::{read_former, write_comparison};
 pub use doctor::write_diagnosis;
 pub use path::write_path;
 pub use proof::write_verdict;

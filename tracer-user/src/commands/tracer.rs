@@ -9,14 +9,14 @@ use std::{
 };
 
 use crate::{
-    cli::ProveArgs,
+    cli::EngineArgs,
     collect::{Collector, Plan},
     commands::{
         Failure,
         names_of_drops::NamesOfDrops,
         trace::{Said, check_privileges, progress_bar, say_what_is_seen},
     },
-    filter::{Filter, Transport, Wanted},
+    filter::Filter,
     kernel::{btf::Btf, clock::monotonic_now_ns, drop_reasons::DropReasons, features::Features},
     model::{Coverage, Path, Trust},
     render::{PathWriter, Summary},
@@ -66,18 +66,16 @@ impl PathWriter for Keeper {
 }
 
 impl Tracer {
-    /// Attaches and starts. Only TCP packets with one of these ports are traced.
-    pub(super) fn attach(args: &ProveArgs, mut ports: Vec<u16>) -> Result<Self, Failure> {
+    /// Attaches and starts.
+    pub(super) fn attach(args: &EngineArgs, filter: Filter) -> Result<Self, Failure> {
         let features = Features::running()?;
         check_privileges(&features)?;
         let btf = match &args.btf {
             Some(file) => Btf::from_file(file)?,
             None => Btf::running()?,
         };
-        ports.sort_unstable();
-        ports.dedup();
         let plan = Plan {
-            filter: Filter::new(Wanted { ports, transports: vec![Transport::Tcp], ..Wanted::default() })?,
+            filter,
             backends: args.backend.backends(),
             buffer_bytes: args.buffer_size,
             btf_file: args.btf.clone(),
@@ -108,32 +106,40 @@ impl Tracer {
     }
 
     /// Takes the records that are there.
-    pub(super) fn pump(&mut self) {
+    pub(super) fn pump(&mut self) -> Result<(), Failure> {
         let Self { collector, session, names, .. } = self;
         while collector.drain(BATCH, |record| {
             names.before(record, |name| session.record(name));
             session.record(record);
         }) == BATCH
         {}
+        session.show().map_err(Failure::Output)
     }
 
-    /// Lets packets on their way arrive, and detaches.
-    pub(super) fn end(mut self) -> Result<Traced, Failure> {
-        let stopped_ns = monotonic_now_ns();
-        self.session.close(stopped_ns);
+    /// Lets packets on their way arrive. Returns the paths that have ended since the last time.
+    pub(super) fn settle(&mut self) -> Result<Vec<Path>, Failure> {
         let until = Instant::now() + ARRIVAL;
-        self.pump();
+        self.pump()?;
         while Instant::now() < until
             && (self.session.has_packets_under_way() || self.session.unfinished() > 0)
         {
             thread::sleep(LOOK_AGAIN);
-            self.pump();
+            self.pump()?;
         }
+        Ok(self.paths.take())
+    }
+
+    /// Lets packets on their way arrive, and detaches. Of the paths, those are returned that have not been yet.
+    pub(super) fn end(mut self) -> Result<Traced, Failure> {
+        let stopped_ns = monotonic_now_ns();
+        self.session.close(stopped_ns);
+        let mut paths = self.settle()?;
         self.collector.stop()?;
-        self.pump();
+        self.pump()?;
         let footer = Footer { losses: self.collector.losses()?, duration_ns: stopped_ns - self.started_ns };
         drop(self.collector);
         let trust = self.session.finish(Some(footer)).map_err(Failure::Output)?;
-        Ok(Traced { paths: self.paths.take(), coverage: self.coverage, trust })
+        paths.append(&mut self.paths.take());
+        Ok(Traced { paths, coverage: self.coverage, trust })
     }
 }

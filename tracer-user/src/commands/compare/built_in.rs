@@ -1,0 +1,214 @@
+//! Comparing with traffic of our own.
+
+use std::{io, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::{
+    cpus,
+    measure::{self, Cell, Pace, stamps},
+};
+use crate::{
+    analyze::LatencyTable,
+    cli::CompareArgs,
+    commands::{
+        Failure,
+        trace::check_privileges,
+        tracer::{Traced, Tracer},
+    },
+    comparison::{AtSize, Comparison, Measured, Messages, Run, Stream},
+    filter::{Filter, UnixName},
+    kernel::features::Features,
+    model::Path,
+    workload::{Ends, Link, Pair},
+};
+
+/// Each connection is measured so often, in turn with the others, so that what else the machine does meets all alike.
+const ROUNDS: u32 = 5;
+/// How long round trips are measured unless the user says otherwise.
+const USUAL: Duration = Duration::from_secs(1);
+/// How many round trips are traced at most: medians need no more, and the paths are kept meanwhile.
+const TRACED: u32 = 1_000;
+/// How long the tracer waits between two looks at its buffer.
+const DRAIN: Duration = Duration::from_millis(1);
+
+/// Measures, traces, and says what came out.
+pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
+    // First what may refuse.
+    check_privileges(&Features::running()?)?;
+    let cpus = cpus::choose(args.cpus)?;
+    let mut links = vec![Link::Tcp, Link::Unix];
+    for link in &args.with {
+        if !links.contains(link) {
+            links.push(*link);
+        }
+    }
+    let Connected { pairs, mut left_out } = connect(&links);
+    let links: Vec<Link> = pairs.iter().map(Pair::link).collect();
+    let filter = filter_of(&pairs)?;
+
+    // SAFETY: nothing before has started a thread, and the event loop that others use is not made here.
+    let ends = unsafe { Ends::start(pairs, cpus.client, cpus.server) };
+    let mut ends = ends.map_err(|source| Failure::System { what: "start two processes", source })?;
+    cpus::stay_away(cpus).map_err(|source| Failure::System { what: "choose a CPU", source })?;
+
+    let mut sizes: Vec<AtSize> = Vec::new();
+    for bytes in &args.sizes {
+        if sizes.iter().any(|size| size.bytes == Some(*bytes)) {
+            continue;
+        }
+        let fits = |link: &Link| link.largest().is_none_or(|largest| *bytes <= largest);
+        for link in links.iter().filter(|link| !fits(link)) {
+            left_out.push((*link, format!("{bytes} bytes are more than one datagram holds")));
+        }
+        let runs = links.iter().copied().filter(fits).map(empty).collect();
+        sizes.push(AtSize { bytes: Some(*bytes), runs });
+    }
+    let progress = progress(args.engine.quiet, &sizes);
+    let paces = measure(args, &mut ends, &links, &mut sizes, &progress)?;
+
+    progress.suspend(|| ());
+    let mut tracer = Tracer::attach(&args.engine, filter)?;
+    let mut latencies = LatencyTable::default();
+    for (size, paces) in sizes.iter_mut().zip(&paces) {
+        for (run, pace) in size.runs.iter_mut().zip(paces) {
+            if run.link.is_traced() {
+                let cell = Cell { pair: place(&links, run.link), bytes: size.bytes.unwrap_or(1) };
+                trace(&mut tracer, &mut ends, cell, *pace, run, &mut latencies)?;
+            }
+            progress.inc(1);
+        }
+    }
+    progress.finish_and_clear();
+    drop(ends);
+    let Traced { coverage, trust, .. } = tracer.end()?;
+    Ok(Comparison { cpus, sizes, left_out, coverage, trust, latencies })
+}
+
+/// What could be connected, and what could not, and why.
+struct Connected {
+    pairs: Vec<Pair>,
+    left_out: Vec<(Link, String)>,
+}
+
+fn connect(links: &[Link]) -> Connected {
+    let mut connected = Connected { pairs: Vec::new(), left_out: Vec::new() };
+    for link in links {
+        match Pair::connect(*link, None) {
+            Ok(pair) => connected.pairs.push(pair),
+            Err(error) => connected.left_out.push((*link, error.to_string())),
+        }
+    }
+    connected
+}
+
+/// Only what these connections carry.
+fn filter_of(pairs: &[Pair]) -> Result<Filter, Failure> {
+    let ports = pairs.iter().filter_map(Pair::port).collect();
+    let names = pairs.iter().filter_map(Pair::name).map(UnixName::of_abstract).collect();
+    Ok(Filter::either(ports, names)?)
+}
+
+fn empty(link: Link) -> Run {
+    Run { link, untraced: Some(Measured::default()), stream: None, traced: None, messages: None }
+}
+
+/// The place of a link's connection in the list that both processes have.
+fn place(links: &[Link], link: Link) -> u32 {
+    (0..).zip(links).find(|(_, one)| **one == link).map_or(0, |(at, _)| at)
+}
+
+fn failed(link: Link) -> impl FnOnce(io::Error) -> Failure {
+    move |source| Failure::Exchange { link, source }
+}
+
+/// Measures everything while nothing is traced: of each size and run, in this order, how long its messages take.
+fn measure(
+    args: &CompareArgs,
+    ends: &mut Ends,
+    links: &[Link],
+    sizes: &mut [AtSize],
+    progress: &ProgressBar,
+) -> Result<Vec<Vec<Pace>>, Failure> {
+    let time = args.duration.unwrap_or(USUAL) / ROUNDS;
+    let mut all = Vec::with_capacity(sizes.len());
+    for size in sizes {
+        let bytes = size.bytes.unwrap_or(1);
+        let cell = |link| Cell { pair: place(links, link), bytes };
+        let mut paces = Vec::with_capacity(size.runs.len());
+        for run in &size.runs {
+            paces.push(cell(run.link).pace(ends, run.link.is_reliable()).map_err(failed(run.link))?);
+        }
+        for round in 0..ROUNDS {
+            for (run, pace) in size.runs.iter_mut().zip(&paces) {
+                let link = run.link;
+                let count = match args.count {
+                    // The first rounds have one more where they cannot all have as many.
+                    Some(count) => count / ROUNDS + u32::from(round < count % ROUNDS),
+                    None => pace.round_trips(time),
+                };
+                if count > 0 {
+                    let report = cell(link).round_trips(ends, count, || DRAIN * 20).map_err(failed(link))?;
+                    measure::add(run.untraced.get_or_insert_default(), &stamps(&report));
+                }
+                if let Some(count) = pace.messages(time / 2) {
+                    let stream = cell(link).stream(ends, count).map_err(failed(link))?;
+                    run.stream = Some(run.stream.map_or(stream, |sum| sum.and(stream)));
+                }
+                progress.inc(1);
+            }
+        }
+        all.push(paces);
+    }
+    Ok(all)
+}
+
+/// Does the same again while it is traced.
+fn trace(
+    tracer: &mut Tracer,
+    ends: &mut Ends,
+    cell: Cell,
+    pace: Pace,
+    run: &mut Run,
+    latencies: &mut LatencyTable,
+) -> Result<(), Failure> {
+    let count = pace.round_trips(USUAL).min(TRACED);
+    let mut shown = Ok(());
+    let report = cell
+        .round_trips(ends, count, || {
+            shown = tracer.pump();
+            DRAIN
+        })
+        .map_err(failed(run.link))?;
+    shown?;
+    let paths: Vec<Path> = tracer.settle()?;
+    for path in &paths {
+        latencies.add(path);
+    }
+    let stamps = stamps(&report);
+    run.traced = Some(measure::measured(&stamps));
+    let of_link = paths.iter().filter(|path| path.len > 0);
+    run.messages = Some(Messages::of_stamps(stamps.as_flattened(), cell.bytes, of_link));
+    Ok(())
+}
+
+fn progress(quiet: bool, sizes: &[AtSize]) -> ProgressBar {
+    let runs: usize = sizes.iter().map(|size| size.runs.len()).sum();
+    let bar = crate::commands::trace::progress_bar(quiet);
+    bar.set_length(runs as u64 * u64::from(ROUNDS + 1));
+    if let Ok(style) = ProgressStyle::with_template("comparing {bar:24} {pos}/{len}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
+impl Stream {
+    /// Both, one after the other.
+    fn and(self, other: Self) -> Self {
+        Self {
+            messages: self.messages + other.messages,
+            bytes: self.bytes + other.bytes,
+            ns: self.ns + other.ns,
+        }
+    }
+}
