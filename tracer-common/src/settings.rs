@@ -25,6 +25,15 @@ pub const CALL_NUMBER: &str = "CALL_NUMBER";
 /// (`bpf_task_pt_regs`, kernel 5.15).
 pub const CALLS_ARE_SEEN: &str = "CALLS_ARE_SEEN";
 
+/// Name of the global `u16`: the port whose connections the socket map takes, host byte order.
+pub const SOCKMAP_PORT: &str = "SOCKMAP_PORT";
+/// Name of the map of connected sockets.
+pub const SOCKETS: &str = "SOCKETS";
+/// Name of the array of one `u64`: messages that were handed right to the socket at the other end.
+pub const DELIVERED: &str = "DELIVERED";
+/// How many sockets can be in the map: two a connection. Those beyond stay ordinary ones.
+pub const MAX_SOCKETS: u32 = 128;
+
 /// The system calls that are looked at: those that send, and `connect`, where functions cannot be probed; those that can
 /// peek, always. Indices of [`SYSTEM_CALLS`].
 #[repr(usize)]

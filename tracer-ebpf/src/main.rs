@@ -22,6 +22,7 @@ mod counter;
 mod filter;
 mod flow;
 mod kread;
+mod object;
 mod packet;
 mod readers;
 mod record;
@@ -90,15 +91,3 @@ macro_rules! programs {
     )*};
 }
 tracer_common::probe_points!(programs);
-
-// The kernel compares the whole section with "GPL" or "Dual MIT/GPL"; without it the tracing helpers are refused.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
-
-/// Never reached: the programs have no panicking path, and the verifier would refuse one.
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
