@@ -1,15 +1,15 @@
-//! Puts the compiled kernel programs where the crate embeds them from: `OUT_DIR/pathtrace-bpf.o`.
+//! Puts the compiled kernel programs where the crate embeds them from: `OUT_DIR/*.o`.
 
 use std::{env, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
 use xtask::{build, workspace::Workspace};
 
-/// Names an object that was compiled elsewhere, for machines without an eBPF toolchain.
-const OBJECT_VARIABLE: &str = "PATHTRACE_EBPF_OBJECT";
+/// Names a folder with objects that were compiled elsewhere, for machines without an eBPF toolchain.
+const OBJECTS_VARIABLE: &str = "PATHTRACE_EBPF_OBJECTS";
 
 fn main() -> ExitCode {
-    match place_object() {
+    match place_objects() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("cargo::error={error:#}");
@@ -18,15 +18,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn place_object() -> Result<()> {
-    println!("cargo::rerun-if-env-changed={OBJECT_VARIABLE}");
+fn place_objects() -> Result<()> {
+    println!("cargo::rerun-if-env-changed={OBJECTS_VARIABLE}");
     let workspace = Workspace::locate();
-    let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo set no OUT_DIR")?).join("pathtrace-bpf.o");
-    if let Some(object) = env::var_os(OBJECT_VARIABLE).filter(|object| !object.is_empty()) {
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo set no OUT_DIR")?);
+    if let Some(folder) = env::var_os(OBJECTS_VARIABLE).filter(|folder| !folder.is_empty()) {
         // Build scripts run in their package's folder; users start cargo in the workspace's.
-        let object = workspace.root().join(object);
-        println!("cargo::rerun-if-changed={}", object.display());
-        return build::place_kernel_programs(&object, &out).context(OBJECT_VARIABLE);
+        let folder = workspace.root().join(folder);
+        println!("cargo::rerun-if-changed={}", folder.display());
+        return build::place_kernel_programs(&folder, &out).context(OBJECTS_VARIABLE);
     }
     for source in [
         "tracer-ebpf/src",

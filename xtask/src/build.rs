@@ -1,13 +1,17 @@
 //! Compiling: the kernel programs, and the program that users run.
 
-use std::{env::consts::ARCH, path::PathBuf, process::Command};
+use std::{
+    env::consts::ARCH,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
     process::{cargo, forget_compiler_settings, run, step},
     toolchain::{self, Compiler, DEBIAN_RUSTC, Toolchain},
-    workspace::{BPF_TARGET, Workspace},
+    workspace::{BPF_OBJECTS, BPF_TARGET, Workspace},
 };
 
 /// How a program is linked.
@@ -50,17 +54,17 @@ pub fn kernel_programs_for_build_script(workspace: &Workspace) -> Result<PathBuf
     }
 }
 
-/// Compiles the kernel programs; returns the path of the object.
+/// Compiles the kernel programs; returns the folder of the objects.
 pub fn compile_kernel_programs(workspace: &Workspace, toolchain: &Toolchain) -> Result<PathBuf> {
     // Debug information is what the BTF is made from: without it the kernel knows no names and map types.
     let mut command = bpf_cargo(workspace, toolchain, "build", &["-Cdebuginfo=2", "-Clink-arg=--btf"]);
     command.env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &toolchain.linker);
     run(&mut command, "compiling the kernel programs")?;
-    let object = workspace.bpf_object();
-    if !object.is_file() {
-        bail!("compiling the kernel programs left no {}", object.display());
+    let folder = workspace.bpf_objects();
+    if let Some(missing) = BPF_OBJECTS.map(|name| folder.join(name)).iter().find(|object| !object.is_file()) {
+        bail!("compiling the kernel programs left no {}", missing.display());
     }
-    Ok(object)
+    Ok(folder)
 }
 
 /// `cargo SUBCOMMAND` for the kernel programs, with the compiler that has a `core` for them.
@@ -114,9 +118,13 @@ pub fn static_target() -> String {
     format!("{ARCH}-unknown-linux-gnu")
 }
 
-/// Copies the object of the kernel programs, made now or named by the user, to where the crate embeds it from.
-pub fn place_kernel_programs(from: &std::path::Path, out: &std::path::Path) -> Result<()> {
-    std::fs::copy(from, out).map(drop).with_context(|| {
-        format!("cannot copy the kernel programs from {} to {}", from.display(), out.display())
-    })
+/// Copies the objects with the kernel programs, made now or named by the user, to the folder that the crate embeds them from.
+pub fn place_kernel_programs(from: &Path, to: &Path) -> Result<()> {
+    for name in BPF_OBJECTS {
+        let (from, to) = (from.join(name), to.join(name).with_extension("o"));
+        std::fs::copy(&from, &to).with_context(|| {
+            format!("cannot copy the kernel programs from {} to {}", from.display(), to.display())
+        })?;
+    }
+    Ok(())
 }

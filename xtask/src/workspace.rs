@@ -8,6 +8,9 @@ use std::{
 /// The target that the kernel programs are compiled for. Both CPU families supported here are little-endian.
 pub const BPF_TARGET: &str = "bpfel-unknown-none";
 
+/// The files with the compiled kernel programs: those that trace, and those that short-cut TCP.
+pub const BPF_OBJECTS: [&str; 2] = ["pathtrace-bpf", "sockmap-bpf"];
+
 /// The folders of this workspace.
 #[derive(Debug, Clone)]
 pub struct Workspace {
@@ -52,9 +55,9 @@ impl Workspace {
         self.target.join("bpf")
     }
 
-    /// The compiled kernel programs.
-    pub fn bpf_object(&self) -> PathBuf {
-        self.bpf_target().join(BPF_TARGET).join("release/pathtrace-bpf")
+    /// Where the [objects](BPF_OBJECTS) are compiled to.
+    pub fn bpf_objects(&self) -> PathBuf {
+        self.bpf_target().join(BPF_TARGET).join("release")
     }
 
     /// The release binary for this machine.
