@@ -2,6 +2,7 @@
 //! and what it says of its network.
 
 pub mod btf;
+pub mod cgroup;
 pub mod clock;
 pub mod drop_reasons;
 pub mod features;
