@@ -96,7 +96,7 @@ pub(super) fn take<T>(
 
 /// Before 5.11 maps count against the limit of locked memory. Later kernels do not care, and some refuse to raise it:
 /// so a refusal is no error, and creating the maps will tell.
-fn raise_memory_limit() {
+pub(super) fn raise_memory_limit() {
     let limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: `limit` lives through the call, which only reads it.
     if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) } != 0 {

@@ -7,6 +7,7 @@ mod calls;
 mod error;
 mod loader;
 mod misses;
+mod sockmap;
 
 use std::path::PathBuf;
 
@@ -20,7 +21,10 @@ use tracer_common::{
     probes::Backend,
 };
 
-pub use self::error::CollectError;
+pub use self::{
+    error::CollectError,
+    sockmap::{Sockmap, SockmapError},
+};
 use crate::{
     filter::Filter,
     kernel::{btf::Btf, clock::monotonic_now_ns},
