@@ -25,6 +25,7 @@ mod peer;
 mod prove;
 mod recording;
 mod routes;
+mod sockmap;
 mod support;
 mod truth;
 mod udp;
