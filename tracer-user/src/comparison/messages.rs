@@ -141,14 +141,14 @@ impl Messages {
     }
 
     /// The mean time in each stage, ns, over the middle half of the messages by their whole time, so that the few that were
-    /// interrupted do not speak for all; `None` for a stage that none of these passed. Means, unlike medians, add up.
+    /// interrupted do not speak for all; `None` for a stage that no message passed. Means, unlike medians, add up.
     pub fn means(&self) -> [Option<f64>; Stage::ALL.len()] {
         let quarter = self.followed.len() / 4;
         let middle = &self.followed[quarter..self.followed.len() - quarter];
         Stage::ALL.map(|stage| {
-            let times = || middle.iter().filter_map(|message| message.stages[stage as usize]);
-            times().next()?;
-            Some(times().map(|ns| ns as f64).sum::<f64>() / middle.len() as f64)
+            self.followed.iter().find_map(|message| message.stages[stage as usize])?;
+            let times = middle.iter().filter_map(|message| message.stages[stage as usize]);
+            Some(times.map(|ns| ns as f64).sum::<f64>() / middle.len() as f64)
         })
     }
 

@@ -1,6 +1,6 @@
 //! Hand-built comparisons for tests.
 
-use super::{AtSize, Comparison, Cpus, Measured, Messages, Run, Stamp, Stream};
+use super::{AtSize, Comparison, Cpus, Measured, Messages, Run, ShortCut, Stamp, Stream};
 use crate::{
     analyze::{LatencyTable, samples},
     model::Path,
@@ -53,6 +53,7 @@ fn run(link: Link, path: &Path, round_trip_ns: u64) -> Run {
         stream: Some(Stream { messages: 1_000_000, bytes: 100_000_000, ns: round_trip_ns * 20_000 }),
         traced: Some(measured(round_trip_ns * 3 / 2)),
         messages: Some(messages(path)),
+        short_cut: None,
     }
 }
 
@@ -64,7 +65,21 @@ pub(crate) fn at_100_bytes() -> AtSize {
     }
 }
 
-/// One size, nothing left out.
+/// Two sizes of links beside TCP and UNIX: one is not traced, one goes past the network.
+pub(crate) fn with_others() -> Comparison {
+    let mut comparison = comparison();
+    for size in &mut comparison.sizes {
+        let without_messages =
+            |link, round_trip_ns| Run { messages: None, ..run(link, &samples::unix(), round_trip_ns) };
+        size.runs.push(without_messages(Link::Pipe, 8_000));
+        let short_cut = Some(ShortCut { sent: 2_000, delivered: 2_000, packets: 0 });
+        size.runs.push(Run { short_cut, ..without_messages(Link::Sockmap, 9_000) });
+    }
+    comparison.left_out.clear();
+    comparison
+}
+
+/// One size.
 pub(crate) fn comparison() -> Comparison {
     let mut latencies = LatencyTable::default();
     latencies.add(&samples::tcp_woken());

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Human;
 use crate::{
-    comparison::{AtSize, Gap, GapRow, Run, Stage},
+    comparison::{AtSize, Gap, GapRow, Run, ShortCut, Stage},
     workload::Link,
 };
 
@@ -89,6 +89,9 @@ impl fmt::Display for Conclusion<'_> {
                 );
             }
         }
+        if let Some(short_cut) = other.short_cut {
+            return write!(f, " {}", Skipped(short_cut));
+        }
         match size.gap(*to) {
             Some(gap) => self.stages(&gap, f),
             None => write!(f, " {to} passes no probe points, so nothing is known of its stages."),
@@ -168,6 +171,28 @@ impl Conclusion<'_> {
     }
 }
 
+/// What a short cut has spared.
+#[derive(Clone, Copy, Debug)]
+struct Skipped(ShortCut);
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ShortCut { sent, delivered, packets } = self.0;
+        write!(
+            f,
+            "The map of sockets has handed over {delivered} of {sent} messages while they were traced, and "
+        )?;
+        if packets == 0 {
+            write!(
+                f,
+                "no packet with data was seen: IP, the device, the backlog and the receiving side are skipped."
+            )
+        } else {
+            write!(f, "{packets} packets with data were seen, so not all of them were spared the network.")
+        }
+    }
+}
+
 /// A time that was reckoned, ns; none is less than 0.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, and not negative")]
 pub fn nanos(ns: f64) -> Human {
@@ -233,6 +258,20 @@ mod tests {
         size.runs[0].link = Link::Tcp;
         size.runs[1].link = Link::Unix;
         insta::assert_snapshot!(Conclusion { size: &size, to: Link::Unix });
+    }
+
+    #[test]
+    fn a_short_cut_says_what_it_skips() {
+        let mut comparison = samples::with_others();
+        let size = &mut comparison.sizes[0];
+        insta::assert_snapshot!(Conclusion { size, to: Link::Sockmap });
+        let run = size.runs.iter_mut().find(|run| run.link == Link::Sockmap).unwrap();
+        run.short_cut.as_mut().unwrap().packets = 3;
+        let text = Conclusion { size, to: Link::Sockmap }.to_string();
+        assert!(
+            text.ends_with("3 packets with data were seen, so not all of them were spared the network."),
+            "{text}"
+        );
     }
 
     #[test]

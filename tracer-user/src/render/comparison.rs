@@ -147,29 +147,31 @@ fn compared(title: &str, figures: &[Option<f64>], cell: impl Fn(f64) -> Cell) ->
 
 /// The stages of all traced runs, and what each adds to the gap between TCP and the next one.
 fn write_stages(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
-    let traced = || size.runs.iter().filter_map(|run| Some((run.link, run.messages.as_ref()?)));
-    let Some((to, gap)) =
-        traced().filter(|(link, _)| *link != Link::Tcp).find_map(|(link, _)| Some((link, size.gap(link)?)))
-    else {
+    let traced = || size.runs.iter().filter(|run| run.messages.is_some() || run.short_cut.is_some());
+    let mut others = traced().map(|run| run.link).filter(|link| *link != Link::Tcp);
+    let Some((to, gap)) = others.find_map(|link| Some((link, size.gap(link)?))) else {
         return Ok(());
     };
     let mut headings = vec!["ONE WAY, TRACED".to_owned()];
-    headings.extend(traced().map(|(link, _)| format!("{link} P50")));
+    headings.extend(traced().map(|run| format!("{} P50", run.link)));
     headings.extend([format!("{}-{to} MEAN", Link::Tcp), "SHARE".to_owned(), String::new()]);
     let mut table = grid(headings, style);
     if let Some(bars) = table.column_iter_mut().last() {
         bars.set_cell_alignment(CellAlignment::Left);
     }
     for stage in Stage::ALL {
-        let p50s: Vec<_> = traced().map(|(_, messages)| messages.p50(stage)).collect();
-        let row = gap.rows.iter().find(|row| row.stage == stage);
-        if p50s.iter().all(Option::is_none) {
+        let p50 = |run: &Run| run.messages.as_ref().and_then(|messages| messages.p50(stage));
+        let shown = |run: &Run| match p50(run) {
+            Some(ns) => Cell::new(Human(ns)),
+            None if run.short_cut.is_some_and(|short_cut| short_cut.skips(stage)) => Cell::new("skipped"),
+            None => Cell::new("-"),
+        };
+        if traced().all(|run| p50(run).is_none()) {
             continue;
         }
         let mut cells = vec![Cell::new(format_args!("  {}", StageTitle::of(stage, size)))];
-        cells.extend(
-            p50s.into_iter().map(|p50| p50.map_or_else(|| Cell::new("-"), |ns| Cell::new(Human(ns)))),
-        );
+        cells.extend(traced().map(shown));
+        let row = gap.rows.iter().find(|row| row.stage == stage);
         cells.extend(row.into_iter().flat_map(|row| gap_cells(row, to)));
         table.add_row(cells);
     }
@@ -292,6 +294,11 @@ mod tests {
     #[test]
     fn a_comparison_is_tables_and_prose() {
         insta::assert_snapshot!(text(&samples::comparison(), false, false));
+    }
+
+    #[test]
+    fn other_links_have_columns_of_their_own() {
+        insta::assert_snapshot!(text(&samples::with_others(), false, false));
     }
 
     #[test]

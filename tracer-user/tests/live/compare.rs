@@ -111,6 +111,21 @@ fn other_links_stand_beside_them() {
 }
 
 #[test]
+fn what_goes_past_the_network_is_spared_the_device() {
+    let Some(backend) = one_backend() else { return };
+    let output = compare(&backend, &["--json", "--sizes", "100", "--with", "sockmap"]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let lines = lines(&output);
+    let links = of_kind(&lines, "comparison");
+    let short_cut = &links.iter().find(|line| line["link"] == "sockmap").unwrap()["short_cut"];
+    assert_eq!((&short_cut["packets"], &short_cut["delivered"]), (&0.into(), &short_cut["sent"]));
+    assert!(short_cut["sent"].as_u64() > Some(0), "{short_cut:#}");
+    assert_eq!(short_cut["skipped"], serde_json::json!(["route", "device", "backlog", "receive"]));
+    // TCP beside it is not spared anything.
+    assert_followed(links[0], &["device", "backlog", "receive"]);
+}
+
+#[test]
 fn a_regression_is_an_exit_status() {
     let Some(backend) = one_backend() else { return };
     let folder = tempfile::tempdir().unwrap();

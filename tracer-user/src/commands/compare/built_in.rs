@@ -1,6 +1,10 @@
 //! Comparing with traffic of our own.
 
-use std::{io, time::Duration};
+use std::{
+    fs, io,
+    net::{Ipv4Addr, TcpListener},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -11,12 +15,13 @@ use super::{
 use crate::{
     analyze::LatencyTable,
     cli::CompareArgs,
+    collect::Sockmap,
     commands::{
         Failure,
         trace::check_privileges,
         tracer::{Traced, Tracer},
     },
-    comparison::{AtSize, Comparison, Measured, Messages, Run, Stream},
+    comparison::{AtSize, Comparison, Measured, Messages, Run, ShortCut, Stamp, Stream},
     filter::{Filter, UnixName},
     kernel::features::Features,
     model::Path,
@@ -43,7 +48,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
             links.push(*link);
         }
     }
-    let Connected { pairs, mut left_out } = connect(&links);
+    let Connected { pairs, mut left_out, sockmap } = connect(&links);
     let links: Vec<Link> = pairs.iter().map(Pair::link).collect();
     let filter = filter_of(&pairs)?;
 
@@ -74,13 +79,36 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
         for (run, pace) in size.runs.iter_mut().zip(paces) {
             if run.link.is_traced() {
                 let cell = Cell { pair: place(&links, run.link), bytes: size.bytes.unwrap_or(1) };
-                trace(&mut tracer, &mut ends, cell, *pace, run, &mut latencies)?;
+                let delivered = || {
+                    sockmap
+                        .as_ref()
+                        .filter(|_| run.link == Link::Sockmap)
+                        .and_then(|map| map.delivered().ok())
+                };
+                let before = delivered();
+                let seen = trace(&mut tracer, &mut ends, cell, *pace, run.link)?;
+                let after = delivered();
+                for path in &seen.paths {
+                    latencies.add(path);
+                }
+                run.traced = Some(measure::measured(&seen.stamps));
+                let sent = 2 * seen.stamps.len() as u64;
+                if let (Some(before), Some(after)) = (before, after) {
+                    let packets = seen.paths.iter().filter(|path| path.len > 0).count() as u64;
+                    // Those that warm up are handed over as well.
+                    let delivered = (after - before).saturating_sub(2 * u64::from(measure::WARM_UP));
+                    run.short_cut = Some(ShortCut { sent, delivered, packets });
+                } else {
+                    run.messages =
+                        Some(Messages::of_stamps(seen.stamps.as_flattened(), cell.bytes, &seen.paths));
+                }
             }
             progress.inc(1);
         }
     }
     progress.finish_and_clear();
     drop(ends);
+    drop(sockmap);
     let Traced { coverage, trust, .. } = tracer.end()?;
     Ok(Comparison { cpus, sizes, left_out, coverage, trust, latencies })
 }
@@ -89,17 +117,41 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
 struct Connected {
     pairs: Vec<Pair>,
     left_out: Vec<(Link, String)>,
+    /// What goes past the network, if that was asked for.
+    sockmap: Option<Sockmap>,
 }
 
 fn connect(links: &[Link]) -> Connected {
-    let mut connected = Connected { pairs: Vec::new(), left_out: Vec::new() };
+    let mut connected = Connected { pairs: Vec::new(), left_out: Vec::new(), sockmap: None };
     for link in links {
-        match Pair::connect(*link, None) {
+        let pair = match link {
+            Link::Sockmap => short_cut().map(|(pair, sockmap)| {
+                connected.sockmap = Some(sockmap);
+                pair
+            }),
+            link => Pair::connect(*link, None).map_err(|error| error.to_string()),
+        };
+        match pair {
             Ok(pair) => connected.pairs.push(pair),
-            Err(error) => connected.left_out.push((*link, error.to_string())),
+            Err(why) => connected.left_out.push((*link, why)),
         }
     }
     connected
+}
+
+/// TCP whose messages go past the network; an error says in words why not.
+fn short_cut() -> Result<(Pair, Sockmap), String> {
+    let in_words = |error: io::Error| error.to_string();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|free| free.local_addr())
+        .map_err(in_words)?
+        .port();
+    let sockmap = Sockmap::attach(port).map_err(|error| error.to_string())?;
+    // A socket belongs to the cgroup in which it is made. The sockets of other links do not mind.
+    fs::write(sockmap.cgroup_procs(), "0").map_err(in_words)?;
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(in_words)?;
+    let pair = Pair::connect(Link::Sockmap, Some(listener)).map_err(in_words)?;
+    Ok((pair, sockmap))
 }
 
 /// Only what these connections carry.
@@ -110,7 +162,14 @@ fn filter_of(pairs: &[Pair]) -> Result<Filter, Failure> {
 }
 
 fn empty(link: Link) -> Run {
-    Run { link, untraced: Some(Measured::default()), stream: None, traced: None, messages: None }
+    Run {
+        link,
+        untraced: Some(Measured::default()),
+        stream: None,
+        traced: None,
+        messages: None,
+        short_cut: None,
+    }
 }
 
 /// The place of a link's connection in the list that both processes have.
@@ -163,15 +222,14 @@ fn measure(
     Ok(all)
 }
 
+/// What was seen of a run.
+struct Seen {
+    stamps: Vec<[Stamp; 2]>,
+    paths: Vec<Path>,
+}
+
 /// Does the same again while it is traced.
-fn trace(
-    tracer: &mut Tracer,
-    ends: &mut Ends,
-    cell: Cell,
-    pace: Pace,
-    run: &mut Run,
-    latencies: &mut LatencyTable,
-) -> Result<(), Failure> {
+fn trace(tracer: &mut Tracer, ends: &mut Ends, cell: Cell, pace: Pace, link: Link) -> Result<Seen, Failure> {
     let count = pace.round_trips(USUAL).min(TRACED);
     let mut shown = Ok(());
     let report = cell
@@ -179,17 +237,9 @@ fn trace(
             shown = tracer.pump();
             DRAIN
         })
-        .map_err(failed(run.link))?;
+        .map_err(failed(link))?;
     shown?;
-    let paths: Vec<Path> = tracer.settle()?;
-    for path in &paths {
-        latencies.add(path);
-    }
-    let stamps = stamps(&report);
-    run.traced = Some(measure::measured(&stamps));
-    let of_link = paths.iter().filter(|path| path.len > 0);
-    run.messages = Some(Messages::of_stamps(stamps.as_flattened(), cell.bytes, of_link));
-    Ok(())
+    Ok(Seen { stamps: stamps(&report), paths: tracer.settle()? })
 }
 
 fn progress(quiet: bool, sizes: &[AtSize]) -> ProgressBar {

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Messages before each measurement, which are not counted: caches and congestion windows are warm then.
-const WARM_UP: u32 = 50;
+pub(super) const WARM_UP: u32 = 50;
 /// Round trips from which the time of one is estimated.
 const TRIAL: u32 = 50;
 /// How long a job may take beyond what it should: a machine may be busy with other things.

@@ -96,6 +96,7 @@ impl PathWriter for Gatherer {
             stream: None,
             traced: None,
             messages: Some(Messages::of_calls(paths)),
+            short_cut: None,
         };
         let runs = vec![run(Link::Tcp, &self.tcp), run(Link::Unix, &self.unix)];
         self.found.replace(Some(Comparison {

@@ -34,6 +34,17 @@ struct Line {
     cost_of_tracing: Option<f64>,
     messages: Option<Messages>,
     way: Option<Way>,
+    short_cut: Option<ShortCut>,
+}
+
+/// Messages that a map of sockets was to hand over.
+#[derive(Serialize)]
+struct ShortCut {
+    sent: u64,
+    delivered: u64,
+    /// Packets with data that were seen all the same.
+    packets: u64,
+    skipped: Vec<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -168,6 +179,16 @@ fn run_line(comparison: &Comparison, size: &AtSize, run: &Run) -> Line {
         cost_of_tracing: run.cost_of_tracing(),
         messages: run.messages.as_ref().map(messages),
         way: run.messages.as_ref().and_then(way),
+        short_cut: run.short_cut.map(|short_cut| ShortCut {
+            sent: short_cut.sent,
+            delivered: short_cut.delivered,
+            packets: short_cut.packets,
+            skipped: Stage::ALL
+                .into_iter()
+                .filter(|stage| short_cut.skips(*stage))
+                .map(Stage::name)
+                .collect(),
+        }),
     }
 }
 
