@@ -1,9 +1,9 @@
 //! The file that `record` writes.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, Permissions},
     io::{self, BufWriter},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -20,7 +20,7 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Creates the file, for its owner alone: it tells who talks to whom.
+    /// Creates the file, or writes it anew; for its owner alone.
     pub(super) fn create(
         path: &Path,
         release: &str,
@@ -29,18 +29,7 @@ impl Recording {
         count: Option<u64>,
     ) -> Result<Self, Failure> {
         let failure = |source| failed(path, source);
-        let mut options = OpenOptions::new();
-        options.write(true).mode(0o600);
-        let file = match options.clone().create_new(true).open(path) {
-            Ok(file) => {
-                give_to_sudo_user(&file);
-                file
-            }
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                options.truncate(true).open(path).map_err(failure)?
-            }
-            Err(error) => return Err(failure(error)),
-        };
+        let file = open_private(path).map_err(failure)?;
         let header = Header {
             pathtrace: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: release.to_owned(),
@@ -72,6 +61,30 @@ impl Recording {
     }
 }
 
+/// What a recording tells is who talks to whom: nobody but its owner may read it.
+const OWNER_ONLY: u32 = 0o600;
+
+fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(OWNER_ONLY);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            give_to_sudo_user(&file);
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let file = options.open(path)?;
+            // The permissions of a device such as /dev/null, or of a pipe, are not ours to change.
+            if file.metadata()?.is_file() {
+                file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
+                file.set_len(0)?;
+            }
+            Ok(file)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Whoever recorded with sudo reads the recording without. Only a file that was made here: an older one has its owner.
 fn give_to_sudo_user(file: &File) {
     let id = |name| std::env::var(name).ok().and_then(|id| id.parse::<u32>().ok());
@@ -83,4 +96,30 @@ fn give_to_sudo_user(file: &File) {
 
 fn failed(path: &Path, source: io::Error) -> Failure {
     Failure::File { what: "write", path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_there_is_emptied_and_made_private() {
+        let path = env::temp_dir().join(format!("pathtrace-private-{}", process::id()));
+        fs::write(&path, "older").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        open_private(&path).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o777, metadata.len()), (OWNER_ONLY, 0));
+    }
+
+    #[test]
+    fn a_device_keeps_its_permissions() {
+        let mode = || fs::metadata("/dev/null").unwrap().permissions().mode();
+        let before = mode();
+        open_private(Path::new("/dev/null")).unwrap();
+        assert_eq!(mode(), before);
+    }
 }
