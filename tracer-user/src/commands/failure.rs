@@ -53,10 +53,10 @@ pub enum Failure {
     #[error(transparent)]
     Filter(#[from] FilterError),
     /// The recording cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{name}: {source}")]
     Store {
-        /// The file.
-        path: PathBuf,
+        /// The file, or what stands for it.
+        name: String,
         /// Why.
         source: StoreError,
     },

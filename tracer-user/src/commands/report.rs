@@ -1,6 +1,10 @@
 //! `pathtrace report`: a recording, through the same correlator and the same output as live tracing.
 
-use std::{fs::File, io::BufReader};
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    path::Path,
+};
 
 use super::{Failure, Outcome, output};
 use crate::{
@@ -9,18 +13,15 @@ use crate::{
     store::{Frame, Reader, StoreError},
 };
 
+/// The name of a file that stands for standard input.
+const STANDARD_INPUT: &str = "-";
 /// Records between two looks at what has ended.
 const BATCH: u64 = 4096;
 
 /// Shows a recording. What stands before a cut or a damage is shown, and then the damage is an error.
 pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
-    let store = |source| Failure::Store { path: args.read.clone(), source };
-    let file = File::open(&args.read).map_err(|source| Failure::File {
-        what: "open",
-        path: args.read.clone(),
-        source,
-    })?;
-    let mut reader = Reader::new(BufReader::with_capacity(1 << 20, file)).map_err(store)?;
+    let store = |source| Failure::Store { name: name_of(&args.read), source };
+    let mut reader = Reader::new(BufReader::with_capacity(1 << 20, open(&args.read)?)).map_err(store)?;
     let coverage = reader.coverage();
     // What was still on its way when the recording had its number of paths was recorded, too, but not asked for.
     let count = [args.count, reader.header().count].into_iter().flatten().min();
@@ -57,4 +58,17 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
         None if args.strict && !trust.is_perfect() => Ok(Outcome::Negative),
         None => Ok(Outcome::Done),
     }
+}
+
+/// `-` stands for standard input: a recording is read from its begin to its end only.
+fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
+    if path == Path::new(STANDARD_INPUT) {
+        return Ok(Box::new(io::stdin().lock()));
+    }
+    let failure = |source| Failure::File { what: "open", path: path.to_owned(), source };
+    Ok(Box::new(File::open(path).map_err(failure)?))
+}
+
+fn name_of(path: &Path) -> String {
+    if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { path.display().to_string() }
 }
