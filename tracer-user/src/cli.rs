@@ -2,16 +2,19 @@
 #![allow(clippy::doc_markdown, reason = "doc comments are help texts here, and backticks would be seen")]
 
 mod compare;
+mod values;
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{
     Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
-    error::{ContextKind, ContextValue},
+    builder::{PathBufValueParser, TypedValueParser as _},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 use tracer_common::probes::Backend;
 
 pub use self::compare::{CompareArgs, CpuChoice};
+use self::values::{parse_count, parse_duration, parse_latency, parse_pid, parse_recording};
 use crate::{
     filter::{Transport, UnixName},
     proof::Target,
@@ -75,14 +78,31 @@ impl Cli {
     /// Parses the arguments, the program's name first.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         Self::try_parse_from(args).map_err(|mut error| {
-            if let Some(ContextValue::String(arg)) = error.get(ContextKind::InvalidArg)
-                && Self::command().find_subcommand(arg).is_some()
-            {
-                let tip = format!("options follow the verb: pathtrace {arg} [OPTIONS]").into();
-                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip]));
+            if let Some(tip) = tip(&error) {
+                error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
             }
             error
         })
+    }
+}
+
+/// What to type instead, where clap does not know it.
+fn tip(error: &clap::Error) -> Option<String> {
+    match (error.kind(), error.get(ContextKind::InvalidArg)?) {
+        (ErrorKind::MissingRequiredArgument, ContextValue::Strings(missing)) => {
+            let is_missing = |option| missing.iter().any(|name| name.starts_with(option));
+            if is_missing("--write") {
+                Some("say where to: pathtrace record --port 8888 -w run.ptr".to_owned())
+            } else if is_missing("--read") {
+                Some("say which recording: pathtrace report -r run.ptr".to_owned())
+            } else {
+                None
+            }
+        }
+        (_, ContextValue::String(arg)) if Cli::command().find_subcommand(arg).is_some() => {
+            Some(format!("options follow the verb: pathtrace {arg} [OPTIONS]"))
+        }
+        _ => None,
     }
 }
 
@@ -122,8 +142,8 @@ pub struct LiveArgs {
 /// Arguments of `record`.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// File to write
-    #[arg(short, long, value_name = "FILE")]
+    /// File to write; it will be readable by its owner only
+    #[arg(short, long, value_name = "FILE", value_parser = PathBufValueParser::new().try_map(parse_recording))]
     pub write: PathBuf,
     /// How and what to trace.
     #[command(flatten)]
@@ -133,11 +153,11 @@ pub struct RecordArgs {
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// File to read
+    /// File to read; - for standard input
     #[arg(short, long, value_name = "FILE")]
     pub read: PathBuf,
     /// Show only the first N paths
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub count: Option<u64>,
     /// Exit with 1 if anything was lost or incomplete
     #[arg(long)]
@@ -176,7 +196,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "PATH")]
     pub unix: Vec<UnixName>,
     /// Only sockets that this process is seen to use
-    #[arg(long = "pid", value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long = "pid", value_name = "PID", allow_hyphen_values = true, value_parser = parse_pid)]
     pub pids: Vec<u32>,
     /// Only sockets that a process of this name is seen to use
     #[arg(long = "comm", value_name = "NAME")]
@@ -256,10 +276,10 @@ pub struct TraceArgs {
     pub filters: FilterArgs,
 
     /// End after N paths
-    #[arg(short, long, value_name = "N", help_heading = "Bounds", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short, long, value_name = "N", help_heading = "Bounds", allow_hyphen_values = true, value_parser = parse_count)]
     pub count: Option<u64>,
     /// End after this time: 500ms, 10s, 2m; a bare number is seconds
-    #[arg(long, value_name = "TIME", help_heading = "Bounds", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", help_heading = "Bounds", allow_hyphen_values = true, value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Trace while this command runs
     #[arg(last = true, value_name = "CMD")]
@@ -302,7 +322,7 @@ pub struct OutputArgs {
     #[arg(long, help_heading = "Output")]
     pub summary: bool,
     /// Show only paths that take at least this long, and incomplete ones: 50us, 2ms
-    #[arg(long, value_name = "TIME", help_heading = "Output", value_parser = parse_latency)]
+    #[arg(long, value_name = "TIME", help_heading = "Output", allow_hyphen_values = true, value_parser = parse_latency)]
     pub min_latency: Option<Duration>,
     /// Times of the hops: since the hop before, since the first, or of the clock (UTC)
     #[arg(short, long, value_name = "KIND", help_heading = "Output", default_value = "delta")]
@@ -385,37 +405,6 @@ impl OutputArgs {
     }
 }
 
-fn parse_latency(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit_ns = match &text[digits.len()..] {
-        "ns" => 1.0,
-        "us" | "µs" => 1e3,
-        "ms" => 1e6,
-        "s" => 1e9,
-        _ => return Err("a latency is a number with ns, us, ms or s, such as 50us".to_owned()),
-    };
-    let number: f64 =
-        digits.parse().map_err(|_| "a latency begins with a number, such as 50us".to_owned())?;
-    Duration::try_from_secs_f64(number * unit_ns / 1e9)
-        .map_err(|_| "a latency is at most a few centuries".to_owned())
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let seconds = match &text[digits.len()..] {
-        "ms" => 0.001,
-        "s" | "" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("a time is a number with ms, s, m or h, such as 500ms, 10s or 2m".to_owned()),
-    };
-    let number: f64 = digits.parse().map_err(|_| "a time begins with a number, such as 10s".to_owned())?;
-    Duration::try_from_secs_f64(number * seconds)
-        .ok()
-        .filter(|time| !time.is_zero() && *time <= Duration::from_secs(365 * 86400))
-        .ok_or_else(|| "a time is more than nothing and at most a year".to_owned())
-}
-
 fn parse_buffer_size(text: &str) -> Result<u32, String> {
     // The kernel wants a power of two and whole pages; 1 GiB is more than any reader can fall behind.
     let wrong = || "a buffer size is a power of two from 4K to 1G, such as 512K or 16M".to_owned();
@@ -461,22 +450,39 @@ mod tests {
         assert!(error.contains("options follow the verb: pathtrace record"), "{error}");
     }
 
+    fn refused(args: &[&str]) -> String {
+        let args = ["pathtrace"].iter().chain(args).map(OsString::from);
+        Cli::from_args(args).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_recording_needs_a_file() {
+        assert!(refused(&["record", "-P", "1"]).contains("record --port 8888 -w run.ptr"));
+        assert!(refused(&["report"]).contains("report -r run.ptr"));
+        let error = refused(&["record", "-w", "-"]);
+        assert!(error.contains("not to standard output") && error.contains("./-"), "{error}");
+        assert!(Cli::try_parse_from(["pathtrace", "record", "-w", "./-"]).is_ok());
+    }
+
     #[test]
     fn wrong_values_say_what_is_valid() {
         for (args, says) in [
             (["--proto", "sctp"], "possible values"),
             (["--unix", ""], "@name"),
-            (["--pid", "0"], "not in 1.."),
-            (["--min-latency", "5"], "50us"),
-            (["--duration", "soon"], "500ms, 10s or 2m"),
+            (["--pid", "0"], "1 or more"),
+            (["--pid", "nginx"], "--comm"),
+            (["--min-latency", "5"], "5us"),
+            (["--min-latency", "-5us"], "nothing or more"),
+            (["--duration", "soon"], "soon is no unit of time"),
             (["--duration", "10y"], "500ms, 10s or 2m"),
             (["--duration", "0s"], "more than nothing"),
-            (["--duration", "-1s"], "unexpected argument"),
+            (["--duration", "-1s"], "more than nothing"),
+            (["--duration", "-1"], "more than nothing"),
             (["--buffer-size", "3M"], "power of two"),
             (["--buffer-size", "8G"], "power of two"),
-            (["--count", "0"], "not in 1.."),
+            (["--count", "0"], "1 or more"),
+            (["--count", "-1"], "1 or more"),
             (["--backend", "xdp"], "possible values"),
-            (["prove", "localhost"], "fe80::1%eth0"),
             (["prove", "0.0.0.0"], "give none"),
         ] {
             let error = Cli::try_parse_from([&["pathtrace"][..], &args].concat()).unwrap_err().to_string();
@@ -485,10 +491,8 @@ mod tests {
     }
 
     #[test]
-    fn sizes_and_times() {
+    fn sizes_of_buffers() {
         assert_eq!(parse_buffer_size("16M"), Ok(16 << 20));
         assert_eq!(parse_buffer_size("4096"), Ok(4096));
-        assert_eq!(parse_duration("1.5s"), Ok(Duration::from_millis(1500)));
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
     }
 }

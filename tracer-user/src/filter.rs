@@ -10,6 +10,9 @@ use tracer_common::{
     },
 };
 
+/// The longest name of a process or a device, bytes: `TASK_COMM_LEN` and `IFNAMSIZ` count a NUL as well.
+const NAME_BYTES: usize = 15;
+
 /// A filter that cannot be.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FilterError {
@@ -33,15 +36,28 @@ pub enum FilterError {
         /// An option that only UNIX sockets can meet.
         unix: &'static str,
     },
-    /// A name that no device or process can have.
-    #[error("{option} {name:?}: a name has 1 to {most} bytes")]
-    NameLength {
+    /// Nothing has no name.
+    #[error("{option}: the name is empty")]
+    NoName {
         /// The option.
         option: &'static str,
+    },
+    /// A name that no process can have.
+    #[error(
+        "--comm {name:?}: the kernel cuts the name of a process after {NAME_BYTES} bytes; give what is left of this one: \
+         --comm {kept:?}"
+    )]
+    LongComm {
         /// The name.
         name: String,
-        /// How long it may be, bytes.
-        most: usize,
+        /// What the kernel keeps of it.
+        kept: String,
+    },
+    /// A name that no device can have.
+    #[error("--interface {name:?}: the name of a device has at most {NAME_BYTES} bytes")]
+    LongInterface {
+        /// The name.
+        name: String,
     },
 }
 
@@ -290,11 +306,7 @@ impl Filter {
                 return Err(FilterError::TooMany { option, given, most });
             }
         }
-        for (option, names) in [("--comm", &wanted.comms), ("--interface", &wanted.interfaces)] {
-            if let Some(name) = names.iter().find(|name| !(1..=15).contains(&name.len())) {
-                return Err(FilterError::NameLength { option, name: name.clone(), most: 15 });
-            }
-        }
+        check_names(wanted)?;
         if let (Some(ip), Some(unix)) = (self.only_ip(), self.only_unix()) {
             return Err(FilterError::Contradiction { ip, unix });
         }
@@ -426,6 +438,24 @@ impl Filter {
     }
 }
 
+/// Names of processes and devices that can be.
+fn check_names(wanted: &Wanted) -> Result<(), FilterError> {
+    for (option, names) in [("--comm", &wanted.comms), ("--interface", &wanted.interfaces)] {
+        if names.iter().any(String::is_empty) {
+            return Err(FilterError::NoName { option });
+        }
+    }
+    let is_long = |name: &&String| name.len() > NAME_BYTES;
+    if let Some(name) = wanted.comms.iter().find(is_long) {
+        let end = (0..=NAME_BYTES).rfind(|end| name.is_char_boundary(*end)).unwrap_or_default();
+        return Err(FilterError::LongComm { name: name.clone(), kept: name[..end].to_owned() });
+    }
+    match wanted.interfaces.iter().find(is_long) {
+        Some(name) => Err(FilterError::LongInterface { name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
 fn places<T: Copy + Default>(values: &[T]) -> [T; MAX_NUMBERS] {
     let mut all = [values.first().copied().unwrap_or_default(); MAX_NUMBERS];
     for (place, value) in all.iter_mut().zip(values) {
@@ -459,8 +489,19 @@ mod tests {
             Err(FilterError::TooMany { option: "--port", given: 9, most: 8 })
         );
         assert_eq!(Filter::new(ports(&[443, 80, 443])).unwrap().ports(), [80, 443, 80, 80, 80, 80, 80, 80]);
-        let long = Wanted { comms: vec!["a-name-of-16-byt".to_owned()], ..Wanted::default() };
-        assert!(matches!(Filter::new(long), Err(FilterError::NameLength { option: "--comm", .. })));
+    }
+
+    #[test]
+    fn names_are_as_long_as_the_kernel_keeps_them() {
+        let comm = |name: &str| Filter::new(Wanted { comms: vec![name.to_owned()], ..Wanted::default() });
+        assert!(comm("a-name-of-15-by").is_ok());
+        let refused = comm("a-name-of-16-byt").unwrap_err().to_string();
+        assert!(refused.ends_with("--comm \"a-name-of-16-by\""), "{refused}");
+        let wide = comm("ääääääää").unwrap_err().to_string();
+        assert!(wide.ends_with("--comm \"äääääää\""), "{wide}");
+        assert_eq!(comm(""), Err(FilterError::NoName { option: "--comm" }));
+        let device = Wanted { interfaces: vec!["a-name-of-16-byt".to_owned()], ..Wanted::default() };
+        assert!(matches!(Filter::new(device), Err(FilterError::LongInterface { .. })));
     }
 
     #[test]
