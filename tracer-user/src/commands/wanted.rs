@@ -4,7 +4,7 @@ use std::{
     fs,
     net::{IpAddr, ToSocketAddrs as _},
     os::unix::fs::MetadataExt as _,
-    path::Path,
+    path::{self, Path},
 };
 
 use super::{Failure, say};
@@ -105,13 +105,30 @@ pub(super) fn warn_of_unbound(names: &[UnixName]) {
     let bound: Vec<Vec<u8>> = list.split(|byte| *byte == b'\n').skip(1).filter_map(bound_name).collect();
     for name in names {
         if !bound.iter().any(|bound| name.matches(bound)) {
-            let alias = name.path().and_then(|path| alias_of(path, &bound));
-            let hint = alias.map_or_else(
-                || "it will be traced when one is".to_owned(),
-                |alias| format!("the same file is bound as {alias}: give that name"),
-            );
+            let hint = name.path().map_or_else(|| WAITS.to_owned(), |path| hint(path, &bound));
             say(&format!("pathtrace: no UNIX socket in this network namespace is bound to {name}; {hint}\n"));
         }
+    }
+}
+
+/// What becomes of a name that no socket has yet.
+const WAITS: &str = "it will be traced when one is";
+
+/// What to do about a path that nothing is bound to.
+fn hint(path: &[u8], bound: &[Vec<u8>]) -> String {
+    if let Some(alias) = alias_of(path, bound) {
+        return format!("the same file is bound as {alias}: give that name");
+    }
+    let text = String::from_utf8_lossy(path);
+    match path::absolute(&*text) {
+        // The kernel compares the name as the application gave it, and few give a relative one.
+        Ok(absolute) if !path.starts_with(b"/") => {
+            format!(
+                "{WAITS}, under this relative name; most applications bind an absolute one: {}",
+                absolute.display()
+            )
+        }
+        _ => WAITS.to_owned(),
     }
 }
 
@@ -252,6 +269,14 @@ mod tests {
         let padded = b"0000000000000000: 00000002 00000000 00010000 0001 01   345 @abstract";
         assert_eq!(bound_name(padded).unwrap(), b"\0abstract");
         assert_eq!(bound_name(b"0000000000000000: 00000002 00000000 00000000 0001 03 12345"), None);
+    }
+
+    #[test]
+    fn a_relative_path_is_told_the_absolute_one() {
+        let here = std::env::current_dir().unwrap().join("app.sock");
+        let said = hint(b"app.sock", &[]);
+        assert!(said.starts_with(WAITS) && said.ends_with(here.to_str().unwrap()), "{said}");
+        assert_eq!(hint(b"/run/app.sock", &[]), WAITS);
     }
 
     #[test]
