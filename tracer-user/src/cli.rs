@@ -62,6 +62,17 @@ sent to an address that is not local: its route alone says so.
 Exit status: 0 proven for every address; 1 an address is not local, or its packets were seen on another device; 2 it \
 could not be found out for every address (nothing speaks against it), or an error.";
 
+const REPORT_HELP: &str = "\
+Examples:
+  pathtrace report -r run.ptr --format tree
+  pathtrace report -r run.ptr --port 8888 --min-latency 1ms
+  ssh host cat run.ptr | pathtrace report -r - --summary
+
+Filters choose among the paths that were recorded; what the recording run was not to see, none brings back. They judge by \
+what a path shows: --pid and --comm by the processes that were seen to send or to read, --unix by the one name of its two \
+sockets, --interface by the devices that it passed, --netns by the inode number of a network namespace that it was in. A \
+path whose flow was lost is always shown. Names of hosts are looked up now, and here.";
+
 /// Shows the way of each local packet through the Linux kernel, hop by hop, with the time between hops.
 #[derive(Debug, Parser)]
 #[command(name = "pathtrace", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
@@ -112,7 +123,7 @@ pub enum Command {
     /// Record a trace to a file, to look at it later or elsewhere
     Record(Box<RecordArgs>),
     /// Show a recorded trace (needs no privilege)
-    Report(ReportArgs),
+    Report(Box<ReportArgs>),
     /// Prove that traffic to this host's own addresses does not use the network card: connect to them and watch
     Prove(ProveArgs),
     /// Say why a UNIX socket is faster than TCP over loopback: send the same over both, and show what each stage costs
@@ -152,10 +163,14 @@ pub struct RecordArgs {
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
+#[command(after_help = REPORT_HELP)]
 pub struct ReportArgs {
     /// File to read; - for standard input
     #[arg(short, long, value_name = "FILE")]
     pub read: PathBuf,
+    /// Which of the recorded paths.
+    #[command(flatten)]
+    pub filters: FilterArgs,
     /// Show only the first N paths
     #[arg(short, long, value_name = "N", allow_hyphen_values = true, value_parser = parse_count)]
     pub count: Option<u64>,

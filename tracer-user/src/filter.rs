@@ -1,5 +1,7 @@
 //! What is wanted, checked: what the kernel filters and which probe points that needs.
 
+mod selection;
+
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use tracer_common::{
@@ -9,6 +11,8 @@ use tracer_common::{
         PROTOCOL_UNIX, SIDE_DESTINATION, SIDE_EITHER, SIDE_SOURCE, UNIX_WORDS, UnixPattern,
     },
 };
+
+pub use selection::Selection;
 
 /// The longest name of a process or a device, bytes: `TASK_COMM_LEN` and `IFNAMSIZ` count a NUL as well.
 const NAME_BYTES: usize = 15;
@@ -107,6 +111,11 @@ impl AddressRange {
             ),
         };
         (prefix <= bits(address)).then_some(Self { address, prefix })
+    }
+
+    /// Whether an address lies in it.
+    fn contains(self, address: IpAddr) -> bool {
+        Self::new(address, self.prefix) == Some(self)
     }
 
     fn pattern(self, side: Side) -> AddressPattern {
@@ -306,7 +315,16 @@ impl Filter {
                 return Err(FilterError::TooMany { option, given, most });
             }
         }
-        check_names(wanted)?;
+        self.possible()
+    }
+
+    /// Checks all but what the kernel side has room for.
+    fn of_any_size(wanted: Wanted) -> Result<Self, FilterError> {
+        Self { wanted, is_either: false }.possible()
+    }
+
+    fn possible(self) -> Result<Self, FilterError> {
+        check_names(&self.wanted)?;
         if let (Some(ip), Some(unix)) = (self.only_ip(), self.only_unix()) {
             return Err(FilterError::Contradiction { ip, unix });
         }

@@ -6,6 +6,7 @@ use crate::{
     analyze::LatencyTable,
     correlate::{Correlator, Limits},
     decode::decode,
+    filter::Selection,
     model::{Coverage, Trust},
     render::{PathWriter, Summary},
     store::Footer,
@@ -22,10 +23,14 @@ pub struct Output {
 }
 
 /// Which paths are shown.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Shown {
     /// At most so many.
     pub count: Option<u64>,
+    /// Only among the first so many.
+    pub first: Option<u64>,
+    /// Only those that are wanted, where the kernel has not chosen them.
+    pub selection: Selection,
     /// Only those that take at least so long, ns, and incomplete ones.
     pub min_ns: u64,
 }
@@ -72,8 +77,12 @@ impl Session {
     /// Shows the paths that have ended.
     pub fn show(&mut self) -> io::Result<()> {
         for path in self.correlator.drain() {
-            if self.shown.count.is_some_and(|count| self.trust.paths() >= count) {
+            if is_done(&self.trust, &self.shown) {
                 self.trust.cut_off += 1;
+                continue;
+            }
+            if !self.shown.selection.selects(&path) {
+                self.trust.filtered_out += 1;
                 continue;
             }
             // How long an incomplete one takes is not known.
@@ -90,7 +99,7 @@ impl Session {
 
     /// Whether as many paths were shown as were asked for.
     pub fn is_done(&self) -> bool {
-        self.shown.count.is_some_and(|count| self.trust.paths() >= count)
+        is_done(&self.trust, &self.shown)
     }
 
     /// Ends what has waited too long. `now_ns`: `CLOCK_MONOTONIC`.
@@ -131,4 +140,9 @@ impl Session {
         self.output.to.flush()?;
         Ok(self.trust)
     }
+}
+
+fn is_done(trust: &Trust, shown: &Shown) -> bool {
+    let reached = |paths: u64, limit: Option<u64>| limit.is_some_and(|limit| paths >= limit);
+    reached(trust.paths(), shown.count) || reached(trust.looked_at(), shown.first)
 }

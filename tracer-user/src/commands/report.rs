@@ -6,9 +6,10 @@ use std::{
     path::Path,
 };
 
-use super::{Failure, Outcome, output};
+use super::{Failure, Outcome, output, wanted::wanted_of_recording};
 use crate::{
     cli::ReportArgs,
+    filter::Selection,
     session::{Session, Shown},
     store::{Frame, Reader, StoreError},
 };
@@ -20,13 +21,15 @@ const BATCH: u64 = 4096;
 
 /// Shows a recording. What stands before a cut or a damage is shown, and then the damage is an error.
 pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
+    let selection = Selection::new(wanted_of_recording(&args.filters)?)?;
     let store = |source| Failure::Store { name: name_of(&args.read), source };
     let mut reader = Reader::new(BufReader::with_capacity(1 << 20, open(&args.read)?)).map_err(store)?;
     let coverage = reader.coverage();
-    // What was still on its way when the recording had its number of paths was recorded, too, but not asked for.
-    let count = [args.count, reader.header().count].into_iter().flatten().min();
     let output = output::open(&args.output, &coverage, reader.header().realtime_offset_ns)?;
-    let mut session = Session::new(coverage, output, Shown { count, min_ns: args.output.min_ns() });
+    // What was still on its way when the recording had its number of paths was recorded, too, but not asked for.
+    let first = reader.header().count;
+    let shown = Shown { count: args.count, first, selection, min_ns: args.output.min_ns() };
+    let mut session = Session::new(coverage, output, shown);
     let mut records = 0;
     let mut damage: Option<StoreError> = None;
     let mut footer = None;
@@ -60,7 +63,7 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
     }
 }
 
-/// `-` stands for standard input: a recording is read from its begin to its end only.
+/// `-` stands for standard input: a recording is read from beginning to end, once.
 fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     if path == Path::new(STANDARD_INPUT) {
         return Ok(Box::new(io::stdin().lock()));

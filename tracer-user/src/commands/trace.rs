@@ -101,7 +101,7 @@ pub(super) fn trace(
     let recording = recording
         .map(|path| Recording::create(path, &features.release, &coverage, offset, args.count))
         .transpose()?;
-    let session = Session::new(coverage, output, Shown { count: args.count, min_ns });
+    let session = Session::new(coverage, output, Shown { count: args.count, min_ns, ..Shown::default() });
 
     // One thread is enough: draining never waits for anything but time, and it is what everything else waits for.
     tokio::runtime::Builder::new_current_thread()

@@ -20,8 +20,19 @@ use crate::{
 /// Where services have their ports (services(5)).
 const SERVICES: &str = "/etc/services";
 
-/// What was asked for.
+/// What was asked for of the running kernel.
 pub(super) fn wanted(args: &FilterArgs) -> Result<Wanted, Failure> {
+    let wanted = read(args, namespace_inode)?;
+    check_names(&wanted)?;
+    Ok(wanted)
+}
+
+/// What was asked for of a recording. It may be from another machine, and what it names need not be there any more.
+pub(super) fn wanted_of_recording(args: &FilterArgs) -> Result<Wanted, Failure> {
+    read(args, recorded_namespace)
+}
+
+fn read(args: &FilterArgs, netns: impl Fn(&str) -> Result<u32, Failure>) -> Result<Wanted, Failure> {
     let ports = |option, texts: &[String]| -> Result<Vec<u16>, Failure> {
         texts.iter().map(|text| port(option, text)).collect()
     };
@@ -35,7 +46,7 @@ pub(super) fn wanted(args: &FilterArgs) -> Result<Wanted, Failure> {
             addresses.extend(ranges(option, text)?.into_iter().map(|range| (side, range)));
         }
     }
-    let wanted = Wanted {
+    Ok(Wanted {
         ports: ports("--port", &args.ports)?,
         source_ports: ports("--sport", &args.source_ports)?,
         destination_ports: ports("--dport", &args.destination_ports)?,
@@ -43,12 +54,10 @@ pub(super) fn wanted(args: &FilterArgs) -> Result<Wanted, Failure> {
         transports: args.transports.clone(),
         pids: args.pids.clone(),
         comms: args.comms.clone(),
-        namespaces: args.namespaces.iter().map(|text| namespace_inode(text)).collect::<Result<_, _>>()?,
+        namespaces: args.namespaces.iter().map(|text| netns(text)).collect::<Result<_, _>>()?,
         interfaces: args.interfaces.clone(),
         unix: args.unix.clone(),
-    };
-    check_names(&wanted)?;
-    Ok(wanted)
+    })
 }
 
 /// Processes and devices that are not there can match nothing; a socket's name may be bound later.
@@ -233,6 +242,15 @@ fn namespace_inode(text: &str) -> Result<u32, Failure> {
     })
 }
 
+/// The inode number of a network namespace of the machine that recorded.
+fn recorded_namespace(text: &str) -> Result<u32, Failure> {
+    text.parse().ok().filter(|inode| *inode != 0).ok_or_else(|| {
+        let why = "a recording holds the inode numbers of network namespaces, not their names; report --json shows them \
+                   as netns";
+        refused("--netns", text, why.to_owned())
+    })
+}
+
 fn refused(option: &'static str, value: &str, why: String) -> Failure {
     Failure::Value { option, value: value.to_owned(), why }
 }
@@ -284,6 +302,9 @@ mod tests {
         assert_eq!(namespace_inode("4026531840").ok(), Some(4_026_531_840));
         assert!(namespace_inode("/proc/self/ns/net").is_ok());
         assert!(namespace_inode("0").is_err() && namespace_inode("/etc/hosts").is_err());
+        assert_eq!(recorded_namespace("4026531840").ok(), Some(4_026_531_840));
+        let refused = recorded_namespace("web").unwrap_err().to_string();
+        assert!(refused.contains("inode numbers"), "{refused}");
         let refused = namespace_inode("no-such-namespace").unwrap_err().to_string();
         assert!(refused.contains("/run/netns/no-such-namespace"), "{refused}");
     }

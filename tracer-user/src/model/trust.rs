@@ -43,6 +43,8 @@ pub struct Trust {
     pub cut_off: u64,
     /// Paths that took less time than was asked for, and are not shown or counted.
     pub too_short: u64,
+    /// Paths that the filters left out of what was recorded, and that are not shown or counted.
+    pub filtered_out: u64,
     /// From the first moment of the trace to the last, ns; `None` if nobody knows: the recording is cut off.
     pub duration_ns: Option<u64>,
 }
@@ -58,9 +60,14 @@ impl Trust {
         self.retransmitted += u64::from(path.retransmitted);
     }
 
-    /// All paths.
+    /// All paths that are shown.
     pub fn paths(&self) -> u64 {
         self.complete + self.incomplete_total()
+    }
+
+    /// All paths, whether they are shown or were left out.
+    pub fn looked_at(&self) -> u64 {
+        self.paths() + self.too_short + self.filtered_out
     }
 
     /// Paths that are not whole.

@@ -73,6 +73,7 @@ fn paths(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (trust.dropped, "dropped"),
         (trust.retransmitted, "retransmitted"),
         (trust.too_short, "too short to be shown"),
+        (trust.filtered_out, "left out by the filters"),
         (trust.cut_off, "more not shown"),
     ];
     let mut some = others.iter().filter(|(count, _)| *count > 0);

@@ -40,6 +40,7 @@ struct Paths {
     dropped: u64,
     retransmitted: u64,
     too_short: u64,
+    filtered_out: u64,
 }
 
 #[derive(Serialize)]
@@ -109,6 +110,7 @@ pub fn write_summary(summary: &Summary<'_>, mut out: impl Write) -> io::Result<(
             dropped: trust.dropped,
             retransmitted: trust.retransmitted,
             too_short: trust.too_short,
+            filtered_out: trust.filtered_out,
         },
         probe_points: ProbePoints { attached, total },
         duration_ns: trust.duration_ns,

@@ -25,7 +25,8 @@ fn nothing_seen() {
 #[test]
 fn losses_of_every_kind() {
     let losses = Some(Losses { hops: 40, others: 2, missed: Some(7) });
-    let trust = Trust { losses, malformed: 1, cut_off: 12, too_short: 240, ..samples::trust() };
+    let trust =
+        Trust { losses, malformed: 1, cut_off: 12, too_short: 240, filtered_out: 17, ..samples::trust() };
     insta::assert_snapshot!(summary_of(&[], &trust, &samples::coverage(), style()));
 }
 
