@@ -17,7 +17,7 @@ pub use self::compare::{CompareArgs, CpuChoice};
 use self::values::{parse_count, parse_duration, parse_latency, parse_pid, parse_recording};
 use crate::{
     filter::{Transport, UnixName},
-    proof::Target,
+    proof::Asked,
 };
 
 const EXAMPLES: &str = "\
@@ -228,9 +228,10 @@ pub struct FilterArgs {
 #[derive(Debug, Args)]
 #[command(after_help = PROVE_HELP)]
 pub struct ProveArgs {
-    /// Addresses to prove it for, a link-local one with its device (fe80::1%eth0); none: all of this host
+    /// Addresses to prove it for, a link-local one with its device (fe80::1%eth0), or names of hosts; none: all of this
+    /// host
     #[arg(value_name = "ADDR")]
-    pub addresses: Vec<Target>,
+    pub addresses: Vec<Asked>,
     /// In this network namespace: a name (ip netns), a path, or its inode number
     #[arg(long, value_name = "NS")]
     pub netns: Option<String>,
@@ -498,6 +499,7 @@ mod tests {
             (["--count", "0"], "1 or more"),
             (["--count", "-1"], "1 or more"),
             (["--backend", "xdp"], "possible values"),
+            (["prove", "10.0.0.0/8"], "fe80::1%eth0"),
             (["prove", "0.0.0.0"], "give none"),
         ] {
             let error = Cli::try_parse_from([&["pathtrace"][..], &args].concat()).unwrap_err().to_string();

@@ -4,6 +4,7 @@ mod compare;
 mod doctor;
 mod failure;
 mod generate;
+mod hosts;
 mod live;
 mod names_of_drops;
 mod outcome;

@@ -2,12 +2,12 @@
 
 use std::{
     fs,
-    net::{IpAddr, ToSocketAddrs as _},
+    net::IpAddr,
     os::unix::fs::MetadataExt as _,
     path::{self, Path},
 };
 
-use super::{Failure, say};
+use super::{Failure, hosts::addresses_of, say};
 use crate::{
     cli::FilterArgs,
     filter::{AddressRange, Side, UnixName, Wanted},
@@ -216,11 +216,7 @@ fn ranges(option: &'static str, text: &str) -> Result<Vec<AddressRange>, Failure
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(vec![address.into()]);
     }
-    let found = (text, 0).to_socket_addrs().map_err(|error| refused(option, text, error.to_string()))?;
-    let mut addresses: Vec<IpAddr> = found.map(|found| found.ip()).collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    Ok(addresses.into_iter().map(AddressRange::from).collect())
+    Ok(addresses_of(option, text)?.into_iter().map(|address| address.ip().into()).collect())
 }
 
 /// The inode number of a network namespace.

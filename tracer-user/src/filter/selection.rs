@@ -17,7 +17,7 @@ impl Selection {
 
     /// Whether a path is wanted. One whose flow was lost may be, so it is.
     pub fn selects(&self, path: &Path) -> bool {
-        let Self(Filter(wanted)) = self;
+        let Self(Filter { wanted, .. }) = self;
         path.flow.is_none() && path.unix.is_none()
             || any(&wanted.transports, |one| is_of(path, *one))
                 && wants_ends(wanted, path)

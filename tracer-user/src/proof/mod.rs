@@ -13,7 +13,7 @@ use tracer_common::probes::Point;
 
 pub use self::{
     packets::{Ends, Lookup, OnDevice, Packets, packets_between},
-    target::{Target, is_link_local},
+    target::{Asked, Target, is_link_local},
     verdict::{Doubt, Verdict, judge},
 };
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _, UdpSocket},
     os::{fd::AsFd as _, fd::AsRawFd as _, unix::process::CommandExt as _},
     process::{Command, Output, Stdio},
 };
@@ -45,6 +45,22 @@ impl Said {
         let verdict = found.next().unwrap_or_else(|| panic!("no verdict on {address}: {:#?}", self.verdicts));
         assert!(found.next().is_none(), "two verdicts on {address}");
         verdict
+    }
+}
+
+/// A host's name stands for all its addresses.
+#[test]
+fn the_addresses_of_a_name_are_proven_each() {
+    // Virtual machines may have no file of names.
+    let Ok(addresses) = ("localhost", 0).to_socket_addrs() else { return };
+    if let Some(backend) = one_backend() {
+        let output =
+            pathtrace().args(["prove", "--json", "--backend", &backend, "localhost"]).output().unwrap();
+        let said = Said::of(&output);
+        assert_eq!(said.status, Some(0), "{}", said.stderr);
+        for address in addresses {
+            assert_eq!(said.on(&address.ip().to_string())["local"], true, "{address}");
+        }
     }
 }
 
@@ -265,7 +281,8 @@ fn what_cannot_be_asked_is_an_error_by_name() {
         (["--netns", "no-such-namespace"], "/run/netns/no-such-namespace"),
         (["--netns", "1"], "no name and no process"),
         (["--quiet", "fe80::1%no-such-device"], "no device no-such-device"),
-        (["--quiet", "localhost"], "an address is needed"),
+        (["--quiet", "10.0.0.0/8"], "an address is needed"),
+        (["--quiet", "no-such-host.invalid"], "address no-such-host.invalid"),
     ] {
         let said = pathtrace().arg("prove").args(args).output().unwrap();
         let stderr = String::from_utf8_lossy(&said.stderr);

@@ -12,7 +12,9 @@ use std::{
 
 use self::{listeners::listen, questions::Questions};
 use super::{
-    Failure, Outcome, output,
+    Failure, Outcome,
+    hosts::addresses_of,
+    output,
     trace::start_log,
     tracer::{Traced, Tracer},
 };
@@ -26,7 +28,7 @@ use crate::{
         network::{Interface, Network},
     },
     model::{Device, Losses, Trust},
-    proof::{Answer, Case, Counter, Ends, Packets, Proof, Traffic, packets_between},
+    proof::{Answer, Case, Counter, Ends, Packets, Proof, Target, Traffic, packets_between},
     render::{Style, write_proof, write_trust},
     workload::{Conversation, TcpServer},
 };
@@ -37,6 +39,8 @@ const MESSAGES: u32 = 2;
 /// Finds it out and says it.
 pub(super) fn prove(args: &ProveArgs) -> Result<Outcome, Failure> {
     start_log(args.engine.verbose);
+    // The name server may be out of reach from within the namespace.
+    let targets = targets::resolved(&args.addresses)?;
     if let Some(netns) = &args.netns {
         enter(netns)?;
     }
@@ -45,7 +49,7 @@ pub(super) fn prove(args: &ProveArgs) -> Result<Outcome, Failure> {
         .enable_all()
         .build()
         .map_err(|source| Failure::System { what: "start the event loop", source })?
-        .block_on(find_out(args))?;
+        .block_on(find_out(args, &targets))?;
     show(args, &found).map_err(Failure::Output)?;
     Ok(match found.proof.answer() {
         Answer::Yes => Outcome::Done,
@@ -78,12 +82,12 @@ struct Found {
     latencies: LatencyTable,
 }
 
-async fn find_out(args: &ProveArgs) -> Result<Found, Failure> {
+async fn find_out(args: &ProveArgs, given: &[Target]) -> Result<Found, Failure> {
     let netns = namespace::own_inode().map_err(asking)?;
     let network = Network::open().map_err(asking)?;
     let interfaces = network.interfaces().await.map_err(asking)?;
     let own = network.addresses().await.map_err(asking)?;
-    let targets = targets::chosen(&args.addresses, &interfaces, &own)?;
+    let targets = targets::chosen(given, &interfaces, &own)?;
 
     let questions = Questions { network: &network, interfaces: &interfaces };
     let mut cases = Vec::with_capacity(targets.len());

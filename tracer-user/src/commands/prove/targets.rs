@@ -5,10 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr, SocketAddrV6},
 };
 
-use super::Failure;
+use super::{Failure, addresses_of};
 use crate::{
     kernel::network::{Address, Interface},
-    proof::{Holder, Target, is_link_local},
+    proof::{Asked, Holder, Target, is_link_local},
 };
 
 /// An address that is asked about, with what the kernel says of it.
@@ -30,6 +30,37 @@ impl Chosen {
                 SocketAddrV6::new(v6, 0, 0, self.scope.as_ref().map_or(0, |(index, _)| *index)).into()
             }
         }
+    }
+}
+
+/// The addresses that were given, those of named hosts among them.
+pub(super) fn resolved(asked: &[Asked]) -> Result<Vec<Target>, Failure> {
+    let mut targets = Vec::with_capacity(asked.len());
+    for one in asked {
+        match one {
+            Asked::Address(target) => targets.push(target.clone()),
+            Asked::Host(name) => {
+                for address in addresses_of("address", name)? {
+                    let target = Target::new(address.ip(), scope_of(address));
+                    targets.push(target.map_err(|why| Failure::Value {
+                        option: "address",
+                        value: format!("{name} ({})", address.ip()),
+                        why,
+                    })?);
+                }
+            }
+        }
+    }
+    Ok(targets)
+}
+
+/// The index of the device that a link-local address lies on.
+fn scope_of(address: SocketAddr) -> Option<String> {
+    match address {
+        SocketAddr::V6(v6) if is_link_local(address.ip()) && v6.scope_id() != 0 => {
+            Some(v6.scope_id().to_string())
+        }
+        _ => None,
     }
 }
 
@@ -137,7 +168,8 @@ mod tests {
 
     fn ask(given: &[&str]) -> Result<Vec<String>, String> {
         let (interfaces, own) = host();
-        let given: Vec<Target> = given.iter().map(|text| text.parse().unwrap()).collect();
+        let asked: Vec<Asked> = given.iter().map(|text| text.parse().unwrap()).collect();
+        let given = resolved(&asked).map_err(|failure| failure.to_string())?;
         let chosen = chosen(&given, &interfaces, &own).map_err(|failure| failure.to_string())?;
         Ok(chosen
             .iter()
@@ -170,6 +202,14 @@ mod tests {
             ["127.0.0.5:0 -", "192.0.2.7:0 eth0"]
         );
         assert_eq!(ask(&["fe80::9%eth0"]).unwrap(), ["[fe80::9%2]:0 -"]);
+    }
+
+    #[test]
+    fn a_name_stands_for_each_of_its_addresses() {
+        assert!(ask(&["localhost", "127.0.0.1"]).unwrap().contains(&"127.0.0.1:0 lo".to_owned()));
+        assert!(ask(&["no-such-host.invalid"]).unwrap_err().contains("no-such-host.invalid"));
+        let on_a_link = SocketAddrV6::new("fe80::1".parse().unwrap(), 0, 0, 3);
+        assert_eq!(scope_of(on_a_link.into()).as_deref(), Some("3"));
     }
 
     #[test]
