@@ -28,7 +28,7 @@ pub enum Failure {
         program: String,
     },
     /// No point that packets and messages pass could be attached.
-    #[error("nothing that packets pass could be attached, so there is nothing to see:\n{0}")]
+    #[error("nothing that makes a path could be attached, so there is nothing to see:\n{0}")]
     NothingAttached(String),
     /// What the kernel says of itself cannot be read.
     #[error(transparent)]

@@ -50,6 +50,14 @@ pub fn exercise(point: Point) -> Exercise {
     }
 }
 
+/// The point without which this one writes nothing: of all threads that are woken, those count that a socket woke.
+pub fn follows(point: Point) -> Option<Point> {
+    match point {
+        Point::SchedWaking | Point::SchedSwitch => Some(Point::SockDefReadable),
+        _ => None,
+    }
+}
+
 /// Whether paths are of little use without the point: packets are sent, received, handed to TCP, read.
 pub fn is_important(point: Point) -> bool {
     matches!(point, Point::DevQueueXmit | Point::NetifReceiveSkb | Point::TcpV4Rcv | Point::TcpRecvmsg)

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use tracer_common::probes::{Backend, Point};
 
 pub use self::{
-    exercise::{Exercise, exercise, is_important},
+    exercise::{Exercise, exercise, follows, is_important},
     verdict::{Problem, problems},
 };
 use crate::{
@@ -174,6 +174,10 @@ impl Trial {
         }
         if let Some(hops) = self.self_test.hops.get(&point) {
             return Outcome::Fired(*hops);
+        }
+        if let Some(first) = follows(point).filter(|first| !self.taken.sees(*first)) {
+            let hop = first.row().hop;
+            return Outcome::NotExercised(format!("it is looked at after {hop} only, which is not attached"));
         }
         match exercise(point) {
             Exercise::Unreachable(why) => Outcome::NotExercised(why.to_owned()),

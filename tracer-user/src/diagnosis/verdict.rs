@@ -55,7 +55,10 @@ pub fn problems(diagnosis: &Diagnosis) -> Vec<Problem> {
 fn of_trial(trial: &Trial, problems: &mut Vec<Problem>) {
     if !trial.taken.sees_traffic() {
         problems.push(Problem::new(
-            "nothing that packets pass could be attached, so there is nothing to see",
+            format!(
+                "nothing that makes a path could be attached, so there is nothing to see{}",
+                what_is_left(trial)
+            ),
             if trial.alone.len() == 1 {
                 "the reasons stand below the table; with --backend auto others are tried"
             } else {
@@ -92,6 +95,17 @@ fn of_trial(trial: &Trial, problems: &mut Vec<Problem>) {
             format!("self-test, {failure}"),
             "see that the loopback device is up (ip link set lo up), and that no firewall or security module is in the way",
         ));
+    }
+}
+
+/// What did attach and makes no path alone.
+fn what_is_left(trial: &Trial) -> String {
+    let names: Vec<&str> =
+        Point::ALL.iter().filter(|point| trial.taken.sees(**point)).map(|point| point.row().hop).collect();
+    if names.is_empty() {
+        String::new()
+    } else {
+        format!("; what did attach only adds to paths: {}", names.join(", "))
     }
 }
 
@@ -185,7 +199,25 @@ mod tests {
         trial(&mut diagnosis).taken = samples::refused(tracer_common::probes::Backend::Tracepoint, "no");
         assert_eq!(
             whats(&diagnosis),
-            "nothing that packets pass could be attached, so there is nothing to see\n"
+            "nothing that makes a path could be attached, so there is nothing to see\n"
+        );
+    }
+
+    #[test]
+    fn what_only_adds_to_paths_makes_none_and_is_not_called_silent() {
+        let mut diagnosis = samples::tracepoints_only();
+        let trial = trial(&mut diagnosis);
+        let attached = trial.taken.state(Point::FibLookup).clone();
+        trial.taken = samples::refused(tracer_common::probes::Backend::Kprobe, "no");
+        for point in [Point::FibLookup, Point::SchedWaking] {
+            trial.taken.set(point, attached.clone());
+        }
+        let Outcome::NotExercised(why) = trial.outcome(Point::SchedWaking) else { panic!("{trial:?}") };
+        assert!(why.contains("sock_def_readable"), "{why}");
+        assert!(
+            whats(&diagnosis).ends_with("only adds to paths: fib_lookup, sched_waking\n"),
+            "{}",
+            whats(&diagnosis)
         );
     }
 

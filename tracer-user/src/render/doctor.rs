@@ -24,6 +24,9 @@ use crate::{
 /// Columns that the names of the facts take.
 const NAME_WIDTH: usize = 13;
 
+/// What silence means.
+const SILENT: &str = "what passes it was sent, and it reported nothing: paths will lack this hop";
+
 /// Writes the answer of `pathtrace doctor`.
 pub fn write_diagnosis(
     diagnosis: &Diagnosis,
@@ -190,7 +193,7 @@ fn row(trial: &Trial, point: Point, notes: &mut Notes) -> Vec<Cell> {
     });
     cells.push(match trial.outcome(point) {
         Outcome::Fired(hops) => Cell::new(format_args!("fired {hops}×")),
-        Outcome::Silent => Cell::new("SILENT").fg(Color::DarkRed),
+        Outcome::Silent => Cell::new(format_args!("SILENT {}", notes.mark(SILENT))).fg(Color::DarkRed),
         Outcome::NotExercised(why) => Cell::new(format_args!("not exercised {}", notes.mark(&why))),
         Outcome::NotAttached => Cell::new("-"),
     });
