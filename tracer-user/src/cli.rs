@@ -259,7 +259,7 @@ pub struct EngineArgs {
     /// Only the answer, and how far to believe it
     #[arg(short, long, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more; twice: the debug log, that of the kernel programs included
+    /// Say why points are not attached, and what follows; twice: the debug log, that of the kernel programs included
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -279,7 +279,7 @@ pub struct DoctorArgs {
     /// Kernel types from this file instead of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
-    /// Say more; twice: the debug log, that of the kernel programs included
+    /// Twice: the debug log, that of the kernel programs included
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub verbose: u8,
 }
@@ -320,7 +320,7 @@ pub struct TraceArgs {
     /// Say nothing but errors and data
     #[arg(short, long, help_heading = "Engine", conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Say more; twice: the debug log, that of the kernel programs included
+    /// Say why points are not attached, and what follows; twice: the debug log, that of the kernel programs included
     #[arg(short, long, action = clap::ArgAction::Count, help_heading = "Engine")]
     pub verbose: u8,
 }

@@ -87,7 +87,7 @@ fn attach_point(
         match try_backend(ebpf, point, backend, kernel, programs) {
             Ok(function) => {
                 // Most of it is the kernel's verifier.
-                log::info!("{}: {} {function}, in {:.1?}", point.hop, backend.name(), start.elapsed());
+                log::debug!("{}: {} {function}, in {:.1?}", point.hop, backend.name(), start.elapsed());
                 return State::Attached(Attached { backend, function });
             }
             Err(reason) => {

@@ -87,7 +87,9 @@ pub(super) fn refusal(error: &ProgramError) -> String {
                     .iter()
                     .any(|start| line.starts_with(start))
         });
-        log::debug!("verifier: {log}");
+        if !log.is_empty() {
+            log::debug!("verifier: {log}");
+        }
         return match verdict {
             Some(verdict) if log.contains('\n') => format!("{io_error}: {}", verdict.trim()),
             _ => io_error.to_string(),
