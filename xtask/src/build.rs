@@ -26,7 +26,7 @@ pub enum Linking {
 /// Compiles the kernel programs and pathtrace in release mode; returns the path of pathtrace.
 pub fn build(workspace: &Workspace, linking: Linking) -> Result<PathBuf> {
     setup(workspace)?;
-    step("compiling pathtrace");
+    step("compiling pathtrace (some minutes the first time)");
     let mut command = cargo_build(workspace, linking, "build");
     run(command.args(["--release", "--package", "tracer-user"]), "compiling pathtrace")?;
     Ok(match linking {
@@ -40,7 +40,7 @@ pub fn build(workspace: &Workspace, linking: Linking) -> Result<PathBuf> {
 pub fn setup(workspace: &Workspace) -> Result<()> {
     let toolchain = toolchain::find_or_install(workspace)?;
     step(&format!("eBPF toolchain: {}", toolchain.why));
-    step("compiling the kernel programs");
+    step("compiling the kernel programs (a minute the first time)");
     compile_kernel_programs(workspace, &toolchain)?;
     Ok(())
 }

@@ -85,12 +85,14 @@ fn choose_family() -> Result<[&'static str; 2]> {
 
 /// Compiles bpf-linker into the workspace's tools, where nothing else on the machine is touched.
 fn install_linker(workspace: &Workspace, llvm: u32) -> Result<()> {
-    step(&format!("installing bpf-linker {BPF_LINKER_VERSION} for LLVM {llvm} (takes a minute or two)"));
+    step(&format!(
+        "compiling bpf-linker {BPF_LINKER_VERSION} for LLVM {llvm}, once: some minutes, cargo says how far it is"
+    ));
     let mut command = cargo();
     forget_compiler_settings(&mut command);
     command
         .env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"))
-        .args(["install", "--quiet", "--locked", "--force", "--no-default-features"])
+        .args(["install", "--locked", "--force", "--no-default-features"])
         .arg(format!("--features=llvm-{llvm}"))
         .arg("--root")
         .arg(workspace.tools())
