@@ -8,7 +8,7 @@ use std::{
 use super::paint::{Paint, Tone};
 
 /// Columns grow up to here: one long name must not push all that follows aside.
-const WIDEST: usize = 48;
+pub(super) const WIDEST: usize = 48;
 
 /// A column, and the text of its current cell.
 #[derive(Debug)]

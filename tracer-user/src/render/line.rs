@@ -2,16 +2,17 @@
 
 use std::io::{self, Write};
 
-use tracer_common::probes::Point;
+use tracer_common::probes::{Point, Traffic};
 
 use super::{
     PathWriter, Style, Summary, TimeFormat,
     beside::{News, Said},
-    column::Column,
+    column::{Column, WIDEST},
     header, labels,
     notes::Notes,
     paint::{Paint, Tone},
-    subject::{Answer, DeviceName, Ends, Flags, Processes, Reason},
+    socket::Socket,
+    subject::{Answer, DeviceName, Ends, Flags, Reason},
     summary,
     time::{Micros, TimeOfDay},
 };
@@ -55,7 +56,7 @@ impl LineWriter {
             names: Point::ALL.iter().map(name).collect(),
             coverage: coverage.clone(),
             begun: false,
-            ends: Column::new(ENDS),
+            ends: Column::new(ends_width(coverage)),
             device: Column::new(DEVICE),
             line: Vec::new(),
         }
@@ -66,10 +67,10 @@ impl LineWriter {
         let time = TimeOfDay::micros(path.start_ns(), self.style.realtime_offset_ns);
         write!(line, "{}  ", paint.tone(Tone::Faint, time))?;
 
-        ends.set(Ends(path))?;
-        // The name is that of one socket and says nothing of the direction.
-        if Class::of(path) == Class::Unix && (path.sender.is_some() || path.receiver.is_some()) {
-            ends.append(format_args!("  {}", Processes(path)))?;
+        if Class::of(path) == Class::Unix {
+            ends.set(Socket { path, width: self.style.width.map(|_| WIDEST) })?;
+        } else {
+            ends.set(Ends(path))?;
         }
         ends.write(*paint, Tone::Strong, line)?;
 
@@ -157,12 +158,21 @@ impl LineWriter {
     }
 }
 
+/// Where UNIX sockets are seen there will be names and processes, and the column is as wide as it may get from the
+/// beginning: else each of them would push what follows aside.
+fn ends_width(coverage: &Coverage) -> usize {
+    let sees_unix =
+        Point::ALL.iter().any(|point| point.row().traffic == Traffic::Unix && coverage.sees(*point));
+    if sees_unix { WIDEST } else { ENDS }
+}
+
 impl PathWriter for LineWriter {
     fn path(&mut self, path: &Path, out: &mut dyn Write) -> io::Result<()> {
         self.line.clear();
         if !self.begun {
             self.begun = true;
-            header::write(self.style, &self.coverage, self.full_names, (ENDS, DEVICE), &mut self.line)?;
+            let widths = (ends_width(&self.coverage), DEVICE);
+            header::write(self.style, &self.coverage, self.full_names, widths, &mut self.line)?;
         }
         self.write_subject(path)?;
         self.write_hops(path)?;

@@ -13,6 +13,7 @@ mod line;
 mod notes;
 mod paint;
 mod proof;
+mod socket;
 mod subject;
 mod summary;
 #[cfg(test)]
