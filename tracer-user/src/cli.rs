@@ -22,24 +22,32 @@ use crate::{
 
 const EXAMPLES: &str = "\
 Examples:
-  sudo pathtrace --port 8888                       each packet of port 8888, as it passes
-  sudo pathtrace -P 6379 --summary --duration 10s  where the time goes, for ten seconds
-  sudo pathtrace -P 8888 --format tree -c 5        five packets, one hop a line
+  sudo pathtrace --port 8888
+      each packet of port 8888, as it passes
+  sudo pathtrace -P 6379 --summary --duration 10s
+      where the time goes, for ten seconds
+  sudo pathtrace -P 8888 --format tree -c 5
+      five packets, one hop a line
   sudo pathtrace --unix '/run/app*' --min-latency 50us
-                                                   slow messages on UNIX sockets of these names
-  sudo pathtrace -P 8888 --json -- curl -s http://127.0.0.1:8888/ | jq '.total_ns // empty'
-  sudo pathtrace prove                             whether traffic to this host's own addresses stays on lo
-  sudo pathtrace doctor                            what this kernel allows, and what to do about the rest
-  sudo pathtrace record -P 8888 -w run.ptr -- ./load.sh; pathtrace report -r run.ptr
+      slow messages on UNIX sockets of these names
+  sudo pathtrace -P 8888 --json -- ./load.sh | jq '.total_ns // empty'
+      for programs, while a command runs
+  sudo pathtrace prove
+      whether traffic to this host's own addresses stays on lo
+  sudo pathtrace doctor
+      what this kernel allows, and what to do about the rest
+  sudo pathtrace record -P 8888 -w run.ptr -- ./load.sh
+  pathtrace report -r run.ptr
+      now, and later without privilege
 
-Data goes to standard output, everything else to standard error. While data goes to standard output, a command's own
+Data goes to standard output, everything else to standard error. While data goes to standard output, a command's own \
 standard output goes to standard error.
 
-Exit status: 0 done; 1 with --strict: anything was lost or incomplete; 2 an error (usage, privilege, kernel). With a
+Exit status: 0 done; 1 with --strict: anything was lost or incomplete; 2 an error (usage, privilege, kernel). With a \
 command, its own exit status (128 + signal if a signal ended it), unless pathtrace itself has failed.
 
-The first Ctrl-C, SIGTERM or SIGHUP ends tracing and prints the summary; a second one ends pathtrace at once, with
-status 128 + signal. A command is never killed when tracing ends (--count, --duration, a reader that went away): it is
+The first Ctrl-C, SIGTERM or SIGHUP ends tracing and prints the summary; a second one ends pathtrace at once, with \
+status 128 + signal. A command is never killed when tracing ends (--count, --duration, a reader that went away): it is \
 waited for, and a signal that asks pathtrace to stop is passed on to it.
 
 Options follow the verb: pathtrace record -P 8888 -w run.ptr.
@@ -48,10 +56,14 @@ It needs root, or CAP_BPF and CAP_PERFMON, and a kernel with BTF (CONFIG_DEBUG_I
 
 const PROVE_HELP: &str = "\
 Examples:
-  sudo pathtrace prove                       every address of this host
-  sudo pathtrace prove 192.0.2.7 ::1         these
-  sudo pathtrace prove --netns web           every address of a network namespace
-  sudo pathtrace prove fe80::1%eth0 --json   for programs: one object an address, the summary last
+  sudo pathtrace prove
+      every address of this host
+  sudo pathtrace prove 192.0.2.7 ::1 localhost
+      these; of a host's name, all addresses
+  sudo pathtrace prove --netns web
+      every address of a network namespace
+  sudo pathtrace prove fe80::1%eth0 --json
+      for programs: one object an address, the summary last
   sudo pathtrace prove -q 192.0.2.7 && echo proven
 
 The kernel is asked for the route to each address. To those that are local pathtrace opens a connection to a listener \
@@ -504,6 +516,25 @@ mod tests {
         ] {
             let error = Cli::try_parse_from([&["pathtrace"][..], &args].concat()).unwrap_err().to_string();
             assert!(error.contains(says), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn help_breaks_its_lines_once() {
+        let mut command = Cli::command();
+        let mut texts = vec![command.get_after_help().unwrap().to_string()];
+        texts.extend(
+            command.get_subcommands_mut().filter_map(|verb| Some(verb.get_after_help()?.to_string())),
+        );
+        assert!(texts.len() > 3);
+        for line in texts.iter().flat_map(|text| text.split("\n\n")).flat_map(|paragraph| {
+            let (examples, prose): (Vec<&str>, Vec<&str>) =
+                paragraph.lines().partition(|line| line.starts_with("  ") || line.starts_with("Examples:"));
+            // Prose is wrapped by clap, for the terminal that there is.
+            assert!(prose.len() <= 1, "{prose:?}");
+            examples
+        }) {
+            assert!(line.chars().count() < 80, "{line}");
         }
     }
 
