@@ -279,7 +279,7 @@ impl Correlator {
             _ if begins_or_resets => 0,
             Some(first) => first.time_ns,
             None if packet.tcp.is_none() => 0,
-            None => return,
+            None => return self.routes.pass(record),
         };
         self.routes.answer(record, flow, since_ns, packet);
     }

@@ -32,6 +32,8 @@ struct Question {
     flow: Flow,
     hop: Hop,
     route: Route,
+    /// Whether the thread has sent a packet since.
+    is_passed: bool,
 }
 
 impl Correlator {
@@ -81,7 +83,7 @@ impl Routes {
         if questions.is_full() {
             questions.remove(0);
         }
-        questions.push(Question { flow, hop, route });
+        questions.push(Question { flow, hop, route, is_passed: false });
     }
 
     /// Whether nobody has asked anything.
@@ -92,6 +94,13 @@ impl Routes {
     #[cfg(test)]
     pub(super) fn threads(&self) -> usize {
         self.asked.len()
+    }
+
+    /// A packet that asks for nothing was seen in a thread.
+    pub(super) fn pass(&mut self, record: &HopRecord) {
+        if let Some(questions) = self.asked.get_mut(&thread(record.tid, record.cpu)) {
+            questions.iter_mut().for_each(|question| question.is_passed = true);
+        }
     }
 
     /// A packet of `flow` was seen in a thread: gives it the questions that were asked for it since `since_ns`.
@@ -107,9 +116,12 @@ impl Routes {
         let room = ANSWERS.saturating_sub(packet.routes.len());
         // Nothing else that TCP sends is asked for before its ends are known.
         let is_connect = packet.tcp.is_none_or(|tcp| tcp.flags & (Tcp::SYN | ACK) == Tcp::SYN);
+        // A RST without a socket leaves right behind its question; that of a socket asks for nothing, and finds the one for
+        // which the connection's route was looked up when it was accepted.
+        let is_reset = packet.tcp.is_some_and(|tcp| tcp.flags & Tcp::RST != 0);
         let mut taken: ArrayVec<(Flow, u32), ANSWERS> = ArrayVec::new();
         for at in (0..questions.len()).rev() {
-            let Question { flow: asked, hop, route } = questions[at];
+            let Question { flow: asked, hop, route, is_passed } = questions[at];
             let age = age(&questions[at], record.time_ns);
             let exact = (asked.protocol, asked.src, asked.dst) == (flow.protocol, flow.src, flow.dst);
             let open =
@@ -120,6 +132,7 @@ impl Routes {
                 exact || open && if packet.tcp.is_some() { flow.src.is_ipv6() } else { since_ns > 0 };
             let is_own = (begins || open && !taken.is_empty())
                 && age <= QUESTION_NS
+                && !(is_reset && is_passed)
                 && (since_ns..=record.time_ns).contains(&hop.time_ns)
                 && taken.len() < room
                 && !taken.contains(&(asked, hop.aux));
@@ -132,6 +145,7 @@ impl Routes {
                 questions.remove(at);
             }
         }
+        questions.iter_mut().for_each(|question| question.is_passed = true);
         if questions.is_empty() {
             self.asked.remove(&thread);
         }

@@ -78,6 +78,23 @@ fn an_answer_without_socket_follows_its_question() {
     }
 }
 
+/// A connection's route is looked up when it is accepted, and no packet follows that.
+#[test]
+fn a_reset_takes_no_question_from_before_another_packet() {
+    for other in [data(0xb0, 1, 10).on(BACK), control(0xb0, ACK).on(BACK)] {
+        let mut kernel = Kernel::new(by_tracepoints());
+        kernel.flow_in(EXACT, 6, CLIENT, SERVER, 0);
+        kernel.ask(EXACT, LOCAL);
+        kernel.send_from_device(0, other);
+        kernel.receive(0, other);
+        kernel.send_from_device(0, control(0xa0, RST | ACK));
+        kernel.receive(0, control(0xa0, RST | ACK));
+        let paths = kernel.finish();
+        let reset = paths.iter().find(|path| path.tcp.is_some_and(|tcp| tcp.flags == RST | ACK)).unwrap();
+        assert_eq!(hops(reset)[0], "dev_queue_xmit");
+    }
+}
+
 #[test]
 fn questions_of_others_are_never_taken() {
     type Ask = fn(&mut Kernel);
