@@ -238,7 +238,7 @@ pub enum Incomplete {
     FlowUnknown,
     /// A hop that every packet passes between two of its hops was not seen.
     HopNotSeen,
-    /// The receiver's queue was seen empty, but not the read that emptied it.
+    /// The receiver's queue was seen empty, but not what emptied it: a read, or the end of the socket.
     ReadNotSeen,
     /// Several threads sent on one socket, or read from it, at a time, so their messages cannot be told apart.
     Entangled,
@@ -263,7 +263,7 @@ impl Incomplete {
             Self::CutByReceiver => "cut into several datagrams by its receiver",
             Self::FlowUnknown => "the record of its flow was lost",
             Self::HopNotSeen => "a hop between was not seen",
-            Self::ReadNotSeen => "read, but not in a way that is seen",
+            Self::ReadNotSeen => "gone from the receiver's queue, by no read that was seen",
             Self::Entangled => "several threads used the socket at once",
             Self::CallFailed => "the call failed, or waits",
         }
