@@ -34,6 +34,8 @@ Examples:
       for programs, while a command runs
   sudo pathtrace prove
       whether traffic to this host's own addresses stays on lo
+  sudo pathtrace compare
+      why a UNIX socket is faster than TCP over loopback
   sudo pathtrace doctor
       what this kernel allows, and what to do about the rest
   sudo pathtrace record -P 8888 -w run.ptr -- ./load.sh

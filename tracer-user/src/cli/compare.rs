@@ -10,16 +10,22 @@ use crate::{comparison::Condition, filter::UnixName, workload::Link};
 
 const COMPARE_HELP: &str = "\
 Examples:
-  sudo pathtrace compare                             TCP and UNIX, 100 bytes, 1 KB, 100 KB
-  sudo pathtrace compare --sizes 64 --with udp,socketpair,pipe
-  sudo pathtrace compare --cpus split --duration 5s  each process on a CPU of its own
+  sudo pathtrace compare
+      TCP and UNIX; messages of 100 bytes, 1 KB, 100 KB
+  sudo pathtrace compare --sizes 64 --with sockmap,udp,socketpair,pipe
+  sudo pathtrace compare --cpus split --duration 5s
+      each process on a CPU of its own
   sudo pathtrace compare --tcp 6379 --unix /run/redis.sock -- ./load.sh
+      what your own programs send
   sudo pathtrace compare --json > today.json
   sudo pathtrace compare --json --baseline yesterday.json --fail-if 'p99>+20%'
 
 Two processes send messages to and fro, first while nothing is traced: these are the true times. Then the same again, \
-traced: where the time goes, stage by stage. Tracing makes the kernel slower, and how much is said. Shares of the gap are \
-of the means of the middle half of the traced messages, so they add up; P50 is the median of each stage by itself.
+traced: where the time goes, stage by stage. Tracing makes the kernel slower; how much is said.
+
+P50 is the median of each stage by itself. Shares of the gap are of the means of the middle half of the traced messages, \
+which add up. What lies after the last hop is no hop's: the way back to the program; over TCP the acknowledgement; over \
+UNIX the copying itself, as its hop is where copying begins.
 
 Exit status: 0 done; 1 a --fail-if condition holds; 2 an error. With a command, its own exit status.";
 

@@ -39,6 +39,7 @@ pub fn write_comparison(
         for run in size.runs.iter().filter(|run| run.link != Link::Tcp) {
             let conclusion = Conclusion { size, to: run.link }.to_string();
             write_prose(conclusion.trim_start(), style, out)?;
+            writeln!(out)?;
         }
         if !only_conclusions {
             write_cost(size, style, out)?;
