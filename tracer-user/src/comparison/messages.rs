@@ -177,7 +177,7 @@ impl Followed {
         let mut stages = Times::default();
         for pair in path.hops.windows(2) {
             let spent = pair[1].time_ns.saturating_sub(pair[0].time_ns);
-            let stage = stages[Stage::of_step(&pair[0], &pair[1]) as usize].get_or_insert(0);
+            let stage = stages[Stage::of_step(pair[0].point, pair[1].point) as usize].get_or_insert(0);
             *stage = stage.saturating_add(spent);
         }
         if let Some((entry_ns, exit_ns)) = outside {

@@ -2,7 +2,7 @@
 
 use tracer_common::probes::Point;
 
-use crate::model::Hop;
+use crate::model::{is_read, is_send};
 
 /// A part of the way of a message from one program to the other, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,15 +57,15 @@ impl Stage {
     }
 
     /// The stage of the step from one hop to the next one.
-    pub fn of_step(from: &Hop, to: &Hop) -> Self {
+    pub fn of_step(from: Point, to: Point) -> Self {
         // A reader that is not asleep is not woken: it comes by itself, and copies.
-        if from.is_read() || to.is_read() {
+        if is_read(from) || is_read(to) {
             return Self::Read;
         }
-        if from.is_send() {
+        if is_send(from) {
             return Self::Send;
         }
-        match from.point {
+        match from {
             Point::IpQueueXmit | Point::Ip6Xmit | Point::FibLookup | Point::Fib6Lookup => Self::Route,
             Point::DevQueueXmit
             | Point::QdiscEnqueue

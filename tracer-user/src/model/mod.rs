@@ -11,6 +11,7 @@ pub use coverage::{Attached, Coverage, Refusal, State};
 pub use flow::{Comm, Endpoint, Flow, Protocol, Task};
 pub use path::{
     Device, Devices, Dropped, Hop, Hops, Icmp, Incomplete, MAX_HOPS, Path, Route, Routing, Tcp, Unix,
+    is_read, is_send,
 };
 pub use shares::{Part, Shares};
 pub use trust::{Losses, Trust};

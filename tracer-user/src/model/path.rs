@@ -33,27 +33,12 @@ pub struct Hop {
 impl Hop {
     /// Whether a process takes the data, or the connection: no way goes further.
     pub fn is_read(&self) -> bool {
-        matches!(
-            self.point,
-            Point::TcpRecvmsg
-                | Point::UdpRecvmsg
-                | Point::UnixStreamRecvmsg
-                | Point::UnixDgramRecvmsg
-                | Point::UnixAccept
-        )
+        is_read(self.point)
     }
 
     /// Whether a process hands data over: a send call, or `connect` to a UNIX socket.
     pub fn is_send(&self) -> bool {
-        matches!(
-            self.point,
-            Point::UnixStreamConnect
-                | Point::UnixStreamSendmsg
-                | Point::UnixDgramSendmsg
-                | Point::TcpSendmsg
-                | Point::UdpSendmsg
-                | Point::Udpv6Sendmsg
-        )
+        is_send(self.point)
     }
 
     /// The interface index of the device that the packet is on at this hop, if it is on one.
@@ -69,6 +54,31 @@ impl Hop {
         );
         (has_device && !matches!(self.aux, 0 | AUX_UNKNOWN)).then_some(self.aux)
     }
+}
+
+/// [`Hop::is_read`] of any hop at that point.
+pub fn is_read(point: Point) -> bool {
+    matches!(
+        point,
+        Point::TcpRecvmsg
+            | Point::UdpRecvmsg
+            | Point::UnixStreamRecvmsg
+            | Point::UnixDgramRecvmsg
+            | Point::UnixAccept
+    )
+}
+
+/// [`Hop::is_send`] of any hop at that point.
+pub fn is_send(point: Point) -> bool {
+    matches!(
+        point,
+        Point::UnixStreamConnect
+            | Point::UnixStreamSendmsg
+            | Point::UnixDgramSendmsg
+            | Point::TcpSendmsg
+            | Point::UdpSendmsg
+            | Point::Udpv6Sendmsg
+    )
 }
 
 /// The hops of a path, in the order of their times.
