@@ -46,7 +46,8 @@ fn measured(round_trip_ns: u64) -> Measured {
     Measured { round_trip: around(round_trip_ns).collect(), one_way: around(round_trip_ns / 2).collect() }
 }
 
-fn run(link: Link, path: &Path, round_trip_ns: u64) -> Run {
+/// A hundred messages that take the way of this path, and round trips of so many ns.
+pub(crate) fn run(link: Link, path: &Path, round_trip_ns: u64) -> Run {
     Run {
         link,
         untraced: Some(measured(round_trip_ns)),

@@ -1,4 +1,4 @@
-//! Paths for other programs. A format is a file or a folder here.
+//! Paths for other programs, and comparisons as pictures. A format is a file or a folder here.
 
 pub mod comparison;
 mod extra;
@@ -6,6 +6,7 @@ mod human;
 mod icmp;
 pub mod json;
 mod names;
+pub mod picture;
 pub mod proof;
 
 pub use extra::{Extra, route_type_name, table_name};
