@@ -5,6 +5,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::Parser as _;
 use xtask::{
+    browser::{self, Browser},
     build::{self, Linking},
     cli::{Arguments, Task, VmArguments},
     demo, docs, lint, live,
@@ -40,6 +41,10 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Setup => {
             build::setup(&workspace)?;
+            match browser::prepare()? {
+                Browser::Ready(program) => step(&format!("pictures are tested with {}", program.display())),
+                Browser::Not(why) => step(&format!("no tests of pictures in a browser: {why}")),
+            }
             match vm::prepare()? {
                 Readiness::Ready { .. } => step("ready to build and to test, virtual machines included"),
                 Readiness::Not(why) => step(&format!("ready to build; no virtual machines: {why}")),

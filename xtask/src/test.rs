@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::{
+    browser::{self, Browser},
     build::{self, Linking, cargo_build},
     live,
     privilege::Privilege,
@@ -28,9 +29,13 @@ pub fn test(workspace: &Workspace, selection: &Selection) -> Result<bool> {
     let mut passed = true;
     let mut summary = Vec::new();
 
-    let ok = without_root(workspace)?;
+    let browser = browser::prepare()?;
+    let ok = without_root(workspace, &browser)?;
     passed &= ok;
     summary.push(format!("tests without root: {}", word(ok)));
+    if let Browser::Not(why) = browser {
+        summary.push(format!("tests of pictures in a browser skipped: {why}"));
+    }
 
     let privilege = if selection.live { Privilege::silent() } else { None };
     let busybox = match selection.vm.then(vm::prepare).transpose()? {
@@ -76,10 +81,14 @@ pub fn test(workspace: &Workspace, selection: &Selection) -> Result<bool> {
     Ok(passed)
 }
 
-/// Unit, property, snapshot and command line tests. The live tests are among them, and return at once.
-fn without_root(workspace: &Workspace) -> Result<bool> {
+/// Unit, property, snapshot and command line tests, and those of pictures in a browser. The live tests are among them, and
+/// return at once.
+fn without_root(workspace: &Workspace, browser: &Browser) -> Result<bool> {
     step("tests without root");
     let mut command = cargo_build(workspace, Linking::Dynamic, "test");
+    if let Browser::Ready(program) = browser {
+        command.env("PATHTRACE_CHROMIUM", program);
+    }
     let status = command.env_remove("PATHTRACE_LIVE").status().context("cannot start cargo")?;
     Ok(status.success())
 }
