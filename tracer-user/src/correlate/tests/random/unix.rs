@@ -229,10 +229,8 @@ impl World {
                 self.sockets[at].consumed += part;
                 (from + part == skb.len).then_some(Reader::Unlink)
             }
-            (None, Some(skb)) if peeks => {
-                self.copy(at, thread, skb, (0, skb.len));
-                None
-            }
+            // The kernel side sees that the datagram is still in its queue, and writes nothing.
+            (None, Some(_)) if peeks => None,
             (None, Some(skb)) => {
                 self.sockets[at].queue.pop_front();
                 Some(Reader::Copy(skb))
