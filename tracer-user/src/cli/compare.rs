@@ -17,6 +17,8 @@ Examples:
       each process on a CPU of its own
   sudo pathtrace compare --tcp 6379 --unix /run/redis.sock -- ./load.sh
       what your own programs send
+  sudo pathtrace compare --html gap.html
+      a page with pictures; --svg: one picture
   sudo pathtrace compare --json > today.json
   sudo pathtrace compare --json --baseline yesterday.json --fail-if 'p99>+20%'
 
@@ -68,6 +70,12 @@ pub struct CompareArgs {
     /// One JSON object for each size and link, and the summary
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+    /// Draw it to this file as well
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub svg: Option<PathBuf>,
+    /// Write it to this file as a page of its own as well
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub html: Option<PathBuf>,
     /// Compare with the output of an earlier run with --json
     #[arg(long, value_name = "FILE", requires = "fail_if", help_heading = "Output")]
     pub baseline: Option<PathBuf>,

@@ -1,7 +1,7 @@
 //! The live run: attach, start, drain until something says stop, let packets on their way arrive, detach, sum up.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::File,
     io::{self, IsTerminal as _},
     path::{Path, PathBuf},
@@ -281,15 +281,20 @@ pub(super) fn check_privileges(features: &Features) -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    let program = std::env::current_exe().map_or_else(|_| "pathtrace".into(), PathBuf::into_os_string);
-    let arguments = std::env::args_os().skip(1);
-    let command = std::iter::once(program.clone())
-        .chain(arguments)
-        .map(|word| quoted(&word))
-        .collect::<Vec<_>>()
-        .join(" ");
-    let program = quoted(&program);
+    let command = command_line();
+    let program = quoted(&program());
     Err(Failure::Privilege { missing, command, program })
+}
+
+/// The command line as it was typed, quoted for a shell.
+pub(super) fn command_line() -> String {
+    let words = std::iter::once(program()).chain(std::env::args_os().skip(1));
+    words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
+}
+
+/// This program's file.
+fn program() -> OsString {
+    std::env::current_exe().map_or_else(|_| "pathtrace".into(), PathBuf::into_os_string)
 }
 
 /// A word as a shell reads it back.

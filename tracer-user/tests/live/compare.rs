@@ -126,6 +126,28 @@ fn what_goes_past_the_network_is_spared_the_device() {
 }
 
 #[test]
+fn pictures_are_written_beside_the_answer() {
+    let Some(backend) = one_backend() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name| folder.path().join(name);
+    let (svg, html) = (file("gap.svg"), file("gap.html"));
+    let pictures = ["--svg", svg.to_str().unwrap(), "--html", html.to_str().unwrap()];
+    let output =
+        compare(&backend, &[&["--quiet", "--sizes", "100"], &pictures[..]].concat()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stdout).starts_with("A round trip of 100 B takes "),
+        "{output:?}"
+    );
+    let (svg, html) = (std::fs::read_to_string(svg).unwrap(), std::fs::read_to_string(html).unwrap());
+    assert!(svg.starts_with("<svg") && svg.contains("loopback_xmit"), "{svg}");
+    assert!(html.starts_with("<!DOCTYPE html>") && html.contains("A round trip of 100 B takes "), "{html}");
+    // A folder that is not there is found out before anything is measured.
+    let nowhere = compare(&backend, &["--svg", "/nonexistent/gap.svg"]).output().unwrap();
+    assert_eq!((nowhere.status.code(), nowhere.stdout.len()), (Some(2), 0), "{nowhere:?}");
+}
+
+#[test]
 fn a_regression_is_an_exit_status() {
     let Some(backend) = one_backend() else { return };
     let folder = tempfile::tempdir().unwrap();

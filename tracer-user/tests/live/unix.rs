@@ -462,10 +462,13 @@ fn a_server_that_never_sleeps_is_seen_too() {
         let trace = Trace::start(&backend, &["--unix", name.to_str().unwrap()]);
         thread::scope(|scope| {
             scope.spawn(|| {
+                // A socket that is closed while its wake-up is under way has no name any more.
+                let mut open = Vec::new();
                 for _ in 0..CONNECTIONS {
                     let mut stream = retry(|| listener.accept()).0;
                     stream.set_nonblocking(true).unwrap();
                     assert_eq!(retry(|| stream.read(&mut [0; 20])), 10);
+                    open.push(stream);
                 }
             });
             for _ in 0..CONNECTIONS {

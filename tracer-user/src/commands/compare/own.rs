@@ -6,12 +6,11 @@ use std::{
     rc::Rc,
 };
 
-use super::{baseline, show::show};
 use crate::{
     analyze::Summary,
     cli::{CompareArgs, FilterArgs, TraceArgs},
     commands::{Failure, Outcome, trace::trace, wanted::port},
-    comparison::{AtSize, Comparison, Cpus, Former, Messages, Run},
+    comparison::{AtSize, Comparison, Cpus, Messages, Run},
     filter::{Filter, UnixName},
     model::{Path, Protocol},
     render::PathWriter,
@@ -27,8 +26,7 @@ pub(super) fn compare(
     args: &CompareArgs,
     tcp: &str,
     unix: &UnixName,
-    former: Option<&[Former]>,
-) -> Result<Outcome, Failure> {
+) -> Result<(Comparison, Outcome), Failure> {
     let filter = Filter::either(vec![port("--tcp", tcp)?], vec![unix.clone()])?;
     let found = Rc::new(RefCell::new(None));
     let open = |_: &_, _| {
@@ -37,12 +35,9 @@ pub(super) fn compare(
         Ok(Output { writer, to: Box::new(io::sink()), is_stdout: true })
     };
     let outcome = trace(&trace_args(args), filter, 0, open, None)?;
-    let Some(comparison) = found.take() else { return Ok(outcome) };
-    show(args, &comparison).map_err(Failure::Output)?;
-    match (outcome, baseline::verdict(args, &comparison.sizes, former)?) {
-        (Outcome::Done, verdict) => Ok(verdict),
-        (outcome, _) => Ok(outcome),
-    }
+    // Whatever ends a trace, its summary is written.
+    let comparison = found.take().ok_or_else(|| Failure::Output(io::ErrorKind::UnexpectedEof.into()))?;
+    Ok((comparison, outcome))
 }
 
 fn trace_args(args: &CompareArgs) -> TraceArgs {
