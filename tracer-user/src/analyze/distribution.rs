@@ -14,6 +14,8 @@ pub struct Distribution {
     histogram: Option<Histogram<u64>>,
     /// Exact; the histogram rounds.
     max_ns: u64,
+    /// All times together, exact.
+    total_ns: u128,
 }
 
 impl Distribution {
@@ -27,6 +29,7 @@ impl Distribution {
             histogram.saturating_record(ns);
         }
         self.max_ns = self.max_ns.max(ns);
+        self.total_ns += u128::from(ns);
     }
 
     /// How many there were.
@@ -37,6 +40,11 @@ impl Distribution {
     /// The time that this part (0 to 1) of them did not exceed, ns; `None` if there were none.
     pub fn quantile(&self, part: f64) -> Option<u64> {
         self.histogram.as_ref().map(|histogram| histogram.value_at_quantile(part).min(self.max_ns))
+    }
+
+    /// The mean, ns, rounded down; `None` if there were none. One that was interrupted for long weighs in it.
+    pub fn mean(&self) -> Option<u64> {
+        self.total_ns.checked_div(self.count().into()).and_then(|ns| u64::try_from(ns).ok())
     }
 
     /// The longest, ns; `None` if there were none.
@@ -73,6 +81,7 @@ mod tests {
     fn nothing_has_no_quantiles() {
         let none = Distribution::default();
         assert_eq!((none.count(), none.quantile(0.5), none.max(), none.times().count()), (0, None, None, 0));
+        assert_eq!(none.mean(), None);
     }
 
     #[test]
@@ -82,7 +91,7 @@ mod tests {
             let got = many.quantile(part).unwrap();
             assert!(got.abs_diff(exact) <= exact / 1_000, "{got} is not {exact}");
         }
-        assert_eq!((many.count(), many.max()), (10_000, Some(1_000_000)));
+        assert_eq!((many.count(), many.max(), many.mean()), (10_000, Some(1_000_000), Some(500_050)));
         assert_eq!(many.times().map(|(_, count)| count).sum::<u64>(), 10_000);
     }
 

@@ -74,8 +74,9 @@ fn write_title(size: &AtSize, cpus: Cpus, out: &mut (impl Write + ?Sized)) -> io
 /// A line of the end-to-end table: its title, and how to find its figure, ns.
 type Line = (&'static str, fn(&Measured) -> Option<u64>);
 
-const LINES: [Line; 8] = [
+const LINES: [Line; 9] = [
     ("round trip p50", |measured| measured.round_trip.quantile(0.5)),
+    ("           mean", |measured| measured.round_trip.mean()),
     ("           p90", |measured| measured.round_trip.quantile(0.9)),
     ("           p99", |measured| measured.round_trip.quantile(0.99)),
     ("           p99.9", |measured| measured.round_trip.quantile(0.999)),

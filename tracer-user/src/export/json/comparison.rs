@@ -61,6 +61,7 @@ struct Quantiles {
     p99_ns: Option<u64>,
     p999_ns: Option<u64>,
     max_ns: Option<u64>,
+    mean_ns: Option<u64>,
 }
 
 impl Quantiles {
@@ -72,6 +73,7 @@ impl Quantiles {
             p99_ns: times.quantile(0.99),
             p999_ns: times.quantile(0.999),
             max_ns: times.max(),
+            mean_ns: times.mean(),
         }
     }
 }
