@@ -21,8 +21,9 @@ impl StageTitle {
     /// The title of a stage in this table.
     pub fn of(stage: Stage, size: &AtSize) -> Self {
         let passes = |run: &Run, stage| run.messages.as_ref().is_some_and(|all| all.p50(stage).is_some());
-        // Every run that has a device has IP before it, whether that is seen or not.
-        let sees_ip = size.runs.iter().all(|run| passes(run, Stage::Route) || !passes(run, Stage::Device));
+        // Whatever has a device has IP before it, whether that is seen or not.
+        let sees_ip = size.runs.iter().any(|run| passes(run, Stage::Route))
+            || !size.runs.iter().any(|run| passes(run, Stage::Device));
         Self { stage, sees_ip }
     }
 }
