@@ -7,6 +7,8 @@ use comfy_table::{Cell, CellAlignment, Color, Row, Table};
 use super::{
     Style,
     grid::{bold, grid, write_grid},
+    paint::{Paint, Tone},
+    time::Micros,
 };
 use crate::{
     comparison::{AtSize, Comparison, Cpus, Gap, GapRow, Measured, Run, Stage},
@@ -35,6 +37,7 @@ pub fn write_comparison(
             write_end_to_end(size, style, out)?;
             writeln!(out)?;
             write_stages(size, style, out)?;
+            write_ways(size, style, out)?;
         }
         for run in size.runs.iter().filter(|run| run.link != Link::Tcp) {
             let conclusion = Conclusion { size, to: run.link }.to_string();
@@ -179,6 +182,28 @@ fn write_stages(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)) ->
     }
     add_total(&mut table, &gap, traced().count());
     write_grid(&table, out)?;
+    writeln!(out)
+}
+
+/// The hops that most messages took.
+fn write_ways(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    let ways = size.runs.iter().filter_map(|run| Some((run.link, run.messages.as_ref()?.way()?)));
+    let ways: Vec<_> = ways.collect();
+    if ways.is_empty() {
+        return Ok(());
+    }
+    let paint = Paint(style.color);
+    writeln!(out, " {}", paint.tone(Tone::Strong, "THE WAY, with µs between hops (medians)"))?;
+    for (link, way) in ways {
+        write!(out, "   {link} ({} of the messages):", Percent(way.share))?;
+        for (at, (point, ns)) in way.steps.iter().enumerate() {
+            if at > 0 {
+                write!(out, " {}", paint.tone(Tone::Faint, format_args!("+{}", Micros(*ns))))?;
+            }
+            write!(out, " {}", point.row().hop)?;
+        }
+        writeln!(out)?;
+    }
     writeln!(out)
 }
 
