@@ -8,7 +8,7 @@ use aya_log_ebpf::debug;
 use tracer_common::event::{DeviceRecord, FlowRecord, KIND_DEVICE, KIND_FLOW, NO_FLOW};
 
 use crate::{
-    counter::add_one,
+    counter::add,
     filter,
     kread::{self, Address, Plain, offset},
     packet::Packet,
@@ -244,7 +244,7 @@ fn next_number() -> Option<u64> {
         // SAFETY: this CPU's slot, aligned and alive; volatile and atomic, as interrupting programs write it too.
         let (before, after) = unsafe {
             let before = count.read_volatile();
-            add_one(count);
+            add(count, 1);
             (before, count.read_volatile())
         };
         if after == before + 1 {

@@ -14,7 +14,7 @@ use tracer_common::{
 };
 
 use crate::{
-    counter::add_one,
+    counter::add,
     filter,
     kread::{self, Address, offset},
     words::{Name, bytes_of, until_nul},
@@ -226,7 +226,7 @@ pub(crate) fn reserve<T: 'static>(kind: u8) -> Option<RingBufEntry<T>> {
     {
         // SAFETY: the kernel gave this CPU's slot, aligned and alive. Atomic, because a program in a softirq may
         // interrupt this one on the same CPU between load and store.
-        unsafe { add_one(lost) };
+        unsafe { add(lost, 1) };
     }
     entry
 }

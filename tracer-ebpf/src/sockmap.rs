@@ -123,12 +123,14 @@ fn sockmap_join(context: SockOpsContext) -> u32 {
 #[sk_msg]
 fn sockmap_deliver(context: SkMsgContext) -> u32 {
     // The other end may not be in the map (yet): then the message goes the usual way.
+    // SAFETY: the kernel hands a valid context to the program, and lets it read this field.
+    let bytes = unsafe { (&raw const (*context.msg).size).read_volatile() };
     if let Some(ends) = ends!(context.msg)
         && SOCKETS.redirect_msg(context, ends.reversed(), BPF_F_INGRESS.into()) == i64::from(SK_PASS)
         && let Some(delivered) = DELIVERED.get_ptr_mut(0)
     {
         // SAFETY: an element of the map, which lives as long as the program.
-        unsafe { counter::add_one(delivered) };
+        unsafe { counter::add(delivered, bytes.into()) };
     }
     SK_PASS
 }

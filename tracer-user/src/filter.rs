@@ -278,10 +278,12 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// IP packets with one of these ports, and UNIX sockets with one of these names. Both must be given.
+    /// IP packets with one of these ports, and UNIX sockets with one of these names; if there are only ports, or only names,
+    /// nothing else.
     pub fn either(ports: Vec<u16>, unix: Vec<UnixName>) -> Result<Self, FilterError> {
+        let is_either = !ports.is_empty() && !unix.is_empty();
         let wanted = Wanted { ports, unix, ..Wanted::default() };
-        Self { wanted, is_either: true }.checked()
+        Self { wanted, is_either }.checked()
     }
 
     /// Checks what was asked for.
@@ -529,6 +531,8 @@ mod tests {
         assert_eq!((filter.protocol_bits(), filter.ports()[0], filter.unix_patterns().len()), (0, 6379, 1));
         let many = Filter::either((1..=9).collect(), Vec::new());
         assert!(matches!(many, Err(FilterError::TooMany { option: "--port", .. })));
+        let only_names = Filter::either(Vec::new(), vec!["/run/redis.sock".parse().unwrap()]).unwrap();
+        assert!(PROBES.iter().all(|point| point.traffic != Traffic::Ip || !only_names.needs(point)));
     }
 
     #[test]

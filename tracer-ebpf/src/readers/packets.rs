@@ -15,7 +15,7 @@ use tracer_common::{
 use super::{EMPTY, sockets};
 use crate::{
     context::Args,
-    counter::add_one,
+    counter::add,
     filter,
     flow::{self, AF_INET6, Direction, LOOPBACK},
     kread::{self, Address, offset},
@@ -262,7 +262,7 @@ fn to_backlog(meta: Meta, skb: Address, cpu: u32) {
         let marked = if cpu == AUX_UNKNOWN { record::cpu() } else { cpu };
         if let Some(queued) = QUEUED.get_ptr_mut(marked) {
             // SAFETY: an aligned element that lives as long as the map.
-            unsafe { add_one(queued) };
+            unsafe { add(queued, 1) };
         }
     } else {
         is_not_wanted(skb);

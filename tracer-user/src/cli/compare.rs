@@ -26,10 +26,12 @@ Two processes send messages to and fro, first while nothing is traced: these are
 traced: where the time goes, stage by stage. Tracing makes the kernel slower; how much is said.
 
 P50 is the median of each stage by itself. Shares of the gap are of the means of the middle half of the traced messages, \
-which add up. What lies after the last hop is no hop's: the way back to the program; over TCP the acknowledgement; over \
-UNIX the copying itself, as its hop is where copying begins.
+which add up. The last stage ends in the program: over UNIX sockets its hop is where copying begins, over TCP where it ends, \
+so no hop divides it. Of your own traffic that moment is not known: there messages are followed until their reader can read. \
+Of a message in several packets the stages are those of the first one; what is left of the others is in the last stage.
 
-Exit status: 0 done; 1 a --fail-if condition holds; 2 an error. With a command, its own exit status.";
+Exit status: 0 done; 1 a --fail-if condition holds; 2 an error, or a figure that only the baseline has. With a command, its \
+own exit status.";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -37,16 +39,22 @@ Exit status: 0 done; 1 a --fail-if condition holds; 2 an error. With a command, 
 pub struct CompareArgs {
     /// Bytes of a message, one table each: 100, 4K, 1M
     #[arg(long, value_name = "SIZE", value_delimiter = ',', default_value = "100,1K,100K",
-        value_parser = parse_message_size, help_heading = "Work")]
+        value_parser = parse_message_size, conflicts_with = "tcp", help_heading = "Work")]
     pub sizes: Vec<u32>,
     /// Also over these, after TCP and UNIX
-    #[arg(long, value_name = "LINK", value_delimiter = ',', help_heading = "Work")]
+    #[arg(long, value_name = "LINK", value_delimiter = ',', conflicts_with = "tcp", help_heading = "Work")]
     pub with: Vec<Link>,
     /// Where the two processes run: both on one CPU, on two, or on these two, such as 2,3
-    #[arg(long, value_name = "same|split|A,B", default_value = "same", help_heading = "Work")]
+    #[arg(
+        long,
+        value_name = "same|split|A,B",
+        default_value = "same",
+        conflicts_with = "tcp",
+        help_heading = "Work"
+    )]
     pub cpus: CpuChoice,
     /// How many round trips are measured over each link with each size
-    #[arg(long, value_name = "N", conflicts_with = "duration", help_heading = "Work",
+    #[arg(long, value_name = "N", conflicts_with_all = ["duration", "tcp"], help_heading = "Work",
         value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub count: Option<u32>,
     /// How long round trips are measured over each link with each size: 500ms, 10s; a bare number is seconds. Of your own

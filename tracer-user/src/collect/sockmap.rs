@@ -57,7 +57,7 @@ pub enum SockmapError {
 ///
 /// Each end takes part from the moment on when its `connect` or `accept` returns; what is sent before the other end does
 /// goes the usual way, so a conversation in which each end waits for the other's answer keeps its order. Closing still
-/// sends segments. [`delivered`](Self::delivered) tells what was short-cut.
+/// sends segments. [`delivered_bytes`](Self::delivered_bytes) tells what was short-cut.
 ///
 /// Dropping it makes live connections ordinary ones again, and removes everything, the cgroup included.
 pub struct Sockmap {
@@ -86,8 +86,8 @@ impl Sockmap {
         self.cgroup.processes()
     }
 
-    /// How many messages (calls that send) were handed right to the other end so far.
-    pub fn delivered(&self) -> Result<u64, SockmapError> {
+    /// How many bytes were handed right to the other end so far.
+    pub fn delivered_bytes(&self) -> Result<u64, SockmapError> {
         let map = self.ebpf.map(settings::DELIVERED).ok_or(SockmapError::Missing(settings::DELIVERED))?;
         Ok(Array::<_, u64>::try_from(map)?.get(&0, 0)?)
     }

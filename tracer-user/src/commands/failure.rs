@@ -78,6 +78,9 @@ pub enum Failure {
         /// Why.
         source: io::Error,
     },
+    /// Somebody asked to stop in the middle of a comparison.
+    #[error("stopped before the comparison was complete, so there is nothing to show")]
+    Interrupted,
     /// Messages of our own did not come to their end.
     #[error("messages over {link} did not arrive: {source}")]
     Exchange {
@@ -108,6 +111,15 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The exit status.
+    pub fn status(&self) -> u8 {
+        match self {
+            // As a shell has it for SIGINT.
+            Self::Interrupted => 130,
+            _ => 2,
+        }
+    }
+
     /// Whether whoever read our output went away (`pathtrace | head`), which is how such runs end.
     pub fn is_broken_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)

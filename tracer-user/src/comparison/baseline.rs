@@ -159,33 +159,47 @@ impl Change {
     }
 }
 
-/// What each condition says of each figure that both comparisons have. A condition about which there is no such figure
-/// cannot be answered, and is an error: its text.
-pub fn changes(
-    sizes: &[AtSize],
-    former: &[Former],
-    conditions: &[Condition],
-) -> Result<Vec<Change>, Condition> {
-    let mut changes = Vec::new();
+/// What conditions say of two comparisons.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Held {
+    /// The figures that both have.
+    pub changes: Vec<Change>,
+    /// Figures that only this one has: nothing can be said of them.
+    pub new: Vec<(Link, Option<u32>, Metric)>,
+    /// Figures that only the earlier one has: what they were about has gone.
+    pub gone: Vec<Former>,
+}
+
+/// Holds each figure that a condition is about against what it was. A condition about which there is no figure in both
+/// cannot be answered, and is an error.
+pub fn hold(sizes: &[AtSize], former: &[Former], conditions: &[Condition]) -> Result<Held, Condition> {
+    let mut held = Held::default();
+    let runs = || sizes.iter().flat_map(|size| size.runs.iter().map(|run| (size.bytes, run)));
     for condition in conditions {
-        let before = changes.len();
-        for size in sizes {
-            let runs = size.runs.iter().filter(|run| condition.link.is_none_or(|link| link == run.link));
-            for run in runs {
-                let same = |former: &&Former| {
-                    (former.link, former.bytes, former.metric) == (run.link, size.bytes, condition.metric)
-                        && former.value > 0.0
-                };
-                if let (Some(former), Some(now)) = (former.iter().find(same), condition.metric.of(run)) {
-                    changes.push(Change { former: *former, now, condition: *condition });
-                }
+        let is_about =
+            |link, metric| metric == condition.metric && condition.link.is_none_or(|one| one == link);
+        let before = held.changes.len();
+        for (bytes, run) in runs().filter(|(_, run)| is_about(run.link, condition.metric)) {
+            let Some(now) = condition.metric.of(run) else { continue };
+            let same =
+                |one: &&Former| (one.link, one.bytes, one.metric) == (run.link, bytes, condition.metric);
+            // Of several comparisons in one file the last one counts.
+            match former.iter().rfind(same) {
+                Some(former) => held.changes.push(Change { former: *former, now, condition: *condition }),
+                None => held.new.push((run.link, bytes, condition.metric)),
             }
         }
-        if changes.len() == before {
+        if held.changes.len() == before {
             return Err(*condition);
         }
+        let is_here = |one: &Former| {
+            runs().any(|(bytes, run)| {
+                (run.link, bytes) == (one.link, one.bytes) && one.metric.of(run).is_some()
+            })
+        };
+        held.gone.extend(former.iter().filter(|one| is_about(one.link, one.metric) && !is_here(one)));
     }
-    Ok(changes)
+    Ok(held)
 }
 
 #[cfg(test)]
@@ -233,7 +247,7 @@ mod tests {
         let now = |link, metric: Metric| metric.of(sizes[0].run(link).unwrap()).unwrap();
         let verdict = |text, link, metric: Metric, factor: f64| {
             let then = former(link, metric, now(link, metric) * factor);
-            changes(&sizes, &[then], &[condition(text)]).unwrap().iter().any(Change::is_regression)
+            hold(&sizes, &[then], &[condition(text)]).unwrap().changes.iter().any(Change::is_regression)
         };
         // It was half of what it is.
         assert!(verdict("p50>+20%", Link::Tcp, Metric::P50, 0.5));
@@ -249,12 +263,30 @@ mod tests {
         let sizes = [samples::at_100_bytes()];
         let then = former(Link::Tcp, Metric::P50, 1.0);
         for text in ["pipe.p50>+1%", "unix.p50>+1%", "p99>+1%"] {
-            assert_eq!(changes(&sizes, &[then], &[condition(text)]), Err(condition(text)), "{text}");
+            assert_eq!(hold(&sizes, &[then], &[condition(text)]), Err(condition(text)), "{text}");
         }
         let other_size = Former { bytes: Some(101), ..then };
-        let nothing = former(Link::Tcp, Metric::P50, 0.0);
-        for then in [other_size, nothing] {
-            assert!(changes(&sizes, &[then], &[condition("p50>+1%")]).is_err());
-        }
+        assert!(hold(&sizes, &[other_size], &[condition("p50>+1%")]).is_err());
+    }
+
+    #[test]
+    fn what_only_one_of_them_has_is_said() {
+        let sizes = [samples::at_100_bytes()];
+        let then = former(Link::Tcp, Metric::P50, 1e9);
+        let other_size = Former { bytes: Some(101), ..then };
+        let pipe = Former { link: Link::Pipe, ..then };
+        let former = [then, other_size, pipe, Former { metric: Metric::P99, ..pipe }];
+        let held = hold(&sizes, &former, &[condition("p50>+1%")]).unwrap();
+        assert_eq!(held.changes.len(), 1);
+        assert_eq!(held.new, [(Link::Unix, Some(100), Metric::P50)]);
+        assert_eq!(held.gone, [other_size, pipe]);
+    }
+
+    #[test]
+    fn of_several_comparisons_in_a_file_the_last_counts() {
+        let sizes = [samples::at_100_bytes()];
+        let (first, last) = (former(Link::Tcp, Metric::P50, 1.0), former(Link::Tcp, Metric::P50, 1e9));
+        let held = hold(&sizes, &[first, last], &[condition("tcp.p50>+1%")]).unwrap();
+        assert!(held.changes.iter().all(|change| !change.is_regression()), "{held:?}");
     }
 }

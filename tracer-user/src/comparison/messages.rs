@@ -43,6 +43,8 @@ pub struct Messages {
     sent: u64,
     /// In rising order of their time.
     followed: Vec<Followed>,
+    /// Whether any of them came in several packets.
+    in_parts: bool,
 }
 
 /// The way that most messages took.
@@ -57,24 +59,31 @@ pub struct Way {
 /// The packets of one message.
 #[derive(Default)]
 struct Parts<'a> {
+    count: u32,
     bytes: u64,
-    /// The one that ends last: the message is there with it.
-    last: Option<&'a Path>,
+    /// The one that was on its way first.
+    first: Option<&'a Path>,
+    /// When the last of them was read, ns: the message is there then.
+    end_ns: u64,
     /// A packet was lost track of, or sent twice: when the message was there is not known.
     is_broken: bool,
 }
 
 impl<'a> Parts<'a> {
     fn add(&mut self, path: &'a Path) {
+        self.count += 1;
         self.bytes += u64::from(path.len);
         let is_whole = path.incomplete.is_none()
             && !path.retransmitted
             && path.hops.first().is_some_and(Hop::is_send)
             && path.hops.last().is_some_and(Hop::is_read);
         self.is_broken |= !is_whole;
-        if self.last.is_none_or(|last| end_ns(last) < end_ns(path)) {
-            self.last = Some(path);
+        // All of one call have its time as the first one.
+        let begun = |path: &Path| path.hops.get(1).map(|hop| hop.time_ns);
+        if self.first.is_none_or(|first| begun(path) < begun(first)) {
+            self.first = Some(path);
         }
+        self.end_ns = self.end_ns.max(path.start_ns().saturating_add(path.total_ns()));
     }
 }
 
@@ -93,14 +102,15 @@ impl Messages {
             }
         }
         let whole = stamps.iter().zip(&parts).filter_map(|(stamp, parts)| {
-            let path = parts.last.filter(|_| !parts.is_broken && parts.bytes == u64::from(bytes))?;
-            let exit_ns = stamp.received_ns.checked_sub(end_ns(path))?;
-            Some(Followed::new(path, Some((path.start_ns() - stamp.sent_ns, exit_ns))))
+            let path = parts.first.filter(|_| !parts.is_broken && parts.bytes == u64::from(bytes))?;
+            (parts.end_ns <= stamp.received_ns).then(|| Followed::between(*stamp, path))
         });
-        Self::sorted(stamps.len() as u64, whole.collect())
+        let in_parts = parts.iter().any(|parts| parts.count > 1);
+        Self { in_parts, ..Self::sorted(stamps.len() as u64, whole.collect()) }
     }
 
-    /// Messages of programs that nobody has asked when they sent and received: each send call is one.
+    /// Messages of programs that nobody has asked when they sent and received: each send call is one. They are followed
+    /// until their reader can read: how long it takes to copy is not known of UNIX sockets, whose hop is where that begins.
     pub fn of_calls<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Self {
         let mut calls: HashMap<_, Parts<'_>> = HashMap::new();
         for path in paths.into_iter().filter(|path| path.len > 0) {
@@ -109,13 +119,13 @@ impl Messages {
             let flow = path.flow.map(|flow| (flow.src, flow.dst));
             calls.entry((path.start_ns(), flow, socket)).or_default().add(path);
         }
-        let whole = calls.values().filter(|parts| !parts.is_broken).filter_map(|parts| parts.last);
-        Self::sorted(calls.len() as u64, whole.map(|path| Followed::new(path, None)).collect())
+        let whole = calls.values().filter(|parts| !parts.is_broken).filter_map(|parts| parts.first);
+        Self::sorted(calls.len() as u64, whole.map(Followed::until_readable).collect())
     }
 
     fn sorted(sent: u64, mut followed: Vec<Followed>) -> Self {
         followed.sort_by_key(Followed::ns);
-        Self { sent, followed }
+        Self { sent, followed, in_parts: false }
     }
 
     /// How many were sent.
@@ -126,6 +136,12 @@ impl Messages {
     /// How many of them were followed: all times are about these.
     pub fn followed(&self) -> u64 {
         self.followed.len() as u64
+    }
+
+    /// Whether any came in several packets. Their stages are those of the first one, as all others overlap with it; what is
+    /// left of the others is in the last stage.
+    pub fn in_parts(&self) -> bool {
+        self.in_parts
     }
 
     /// The messages, one way.
@@ -172,17 +188,24 @@ impl Messages {
 }
 
 impl Followed {
-    /// `outside`: how long before the first hop, and after the last, ns.
-    fn new(path: &Path, outside: Option<(u64, u64)>) -> Self {
+    /// From before the send call until after the last byte was read.
+    fn between(stamp: Stamp, path: &Path) -> Self {
+        let mut followed = Self::until_readable(path);
+        followed.stages[Stage::Entry as usize] = Some(path.start_ns() - stamp.sent_ns);
+        followed.stages[Stage::Read as usize] = Some(stamp.ns().saturating_sub(followed.ns()));
+        followed
+    }
+
+    /// Without its last stage.
+    fn until_readable(path: &Path) -> Self {
         let mut stages = Times::default();
         for pair in path.hops.windows(2) {
-            let spent = pair[1].time_ns.saturating_sub(pair[0].time_ns);
-            let stage = stages[Stage::of_step(pair[0].point, pair[1].point) as usize].get_or_insert(0);
-            *stage = stage.saturating_add(spent);
-        }
-        if let Some((entry_ns, exit_ns)) = outside {
-            stages[Stage::Entry as usize] = Some(entry_ns);
-            stages[Stage::Exit as usize] = Some(exit_ns);
+            let stage = Stage::of_step(pair[0].point, pair[1].point);
+            if stage != Stage::Read {
+                let spent = pair[1].time_ns.saturating_sub(pair[0].time_ns);
+                let time = stages[stage as usize].get_or_insert(0);
+                *time = time.saturating_add(spent);
+            }
         }
         Self { stages, steps: path.steps().map(|(hop, since)| (hop.point, since)).collect() }
     }
@@ -190,10 +213,6 @@ impl Followed {
     fn ns(&self) -> u64 {
         self.stages.iter().flatten().fold(0, |sum, ns| sum.saturating_add(*ns))
     }
-}
-
-fn end_ns(path: &Path) -> u64 {
-    path.start_ns().saturating_add(path.total_ns())
 }
 
 fn median(mut times: Vec<u64>) -> Option<u64> {

@@ -11,7 +11,7 @@ mod stage;
 mod tests;
 
 pub use self::{
-    baseline::{Change, Condition, Former, Metric, changes},
+    baseline::{Change, Condition, Former, Held, Metric, hold},
     gap::{Cost, Gap, GapRow},
     messages::{Messages, Stamp, Way},
     stage::Stage,
@@ -29,6 +29,8 @@ pub struct Comparison {
     pub cpus: Cpus,
     /// A size of messages each. Of a user's own traffic, one, whose size is not known.
     pub sizes: Vec<AtSize>,
+    /// Packets of a user's own traffic that came when enough were kept: they are not in any figure.
+    pub not_kept: u64,
     /// What could not be done, and why, in one line each.
     pub left_out: Vec<(Link, String)>,
     /// Which probe points saw the traced part.
@@ -79,10 +81,10 @@ pub struct Run {
 /// Messages that a map of sockets hands from one end to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShortCut {
-    /// How many were sent.
-    pub sent: u64,
-    /// How many the map has handed over.
-    pub delivered: u64,
+    /// Bytes that were sent.
+    pub sent_bytes: u64,
+    /// Bytes that the map has handed over.
+    pub delivered_bytes: u64,
     /// Packets with data that passed the loopback device all the same.
     pub packets: u64,
 }
@@ -91,7 +93,7 @@ impl ShortCut {
     /// Whether a stage is one that they are spared: all of IP and of devices, if none came by.
     pub fn skips(self, stage: Stage) -> bool {
         self.packets == 0
-            && self.delivered >= self.sent
+            && self.delivered_bytes >= self.sent_bytes
             && matches!(stage, Stage::Route | Stage::Device | Stage::Backlog | Stage::Receive)
     }
 }

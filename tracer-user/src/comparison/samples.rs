@@ -73,7 +73,7 @@ pub(crate) fn with_others() -> Comparison {
         let without_messages =
             |link, round_trip_ns| Run { messages: None, ..run(link, &samples::unix(), round_trip_ns) };
         size.runs.push(without_messages(Link::Pipe, 8_000));
-        let short_cut = Some(ShortCut { sent: 2_000, delivered: 2_000, packets: 0 });
+        let short_cut = Some(ShortCut { sent_bytes: 200_000, delivered_bytes: 200_000, packets: 0 });
         size.runs.push(Run { short_cut, ..without_messages(Link::Sockmap, 9_000) });
     }
     comparison.left_out.clear();
@@ -87,6 +87,7 @@ pub(crate) fn comparison() -> Comparison {
     Comparison {
         cpus: Cpus { client: Some(0), server: Some(0), tracer: Some(1) },
         sizes: vec![at_100_bytes()],
+        not_kept: 0,
         left_out: vec![(Link::Sockmap, "the kernel refused it: operation not permitted".to_owned())],
         coverage: samples::coverage(),
         trust: samples::trust(),

@@ -21,15 +21,14 @@ pub enum Stage {
     Receive,
     /// From the wake-up of the reader until it has a CPU.
     Wake,
-    /// Until the data is copied out.
+    /// From there until the program has all of it: copying out, the way back from the kernel, and what of a message is
+    /// still on its way. Over UNIX sockets the hop is where copying begins, over TCP where it ends: so no hop divides this.
     Read,
-    /// After the last hop: the kernel goes back to the program.
-    Exit,
 }
 
 impl Stage {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Entry,
         Self::Send,
         Self::Route,
@@ -38,7 +37,6 @@ impl Stage {
         Self::Receive,
         Self::Wake,
         Self::Read,
-        Self::Exit,
     ];
 
     /// The stable name, as in JSON.
@@ -52,7 +50,6 @@ impl Stage {
             Self::Receive => "receive",
             Self::Wake => "wake",
             Self::Read => "read",
-            Self::Exit => "exit",
         }
     }
 

@@ -32,7 +32,7 @@ fn tcp_passes_every_stage_and_unix_few() {
         Stage::ALL.into_iter().filter(|stage| messages.p50(*stage).is_some()).collect::<Vec<_>>()
     };
     assert_eq!(passed(&samples::tcp_woken()), Stage::ALL);
-    assert_eq!(passed(&samples::unix()), [Stage::Entry, Stage::Send, Stage::Wake, Stage::Read, Stage::Exit]);
+    assert_eq!(passed(&samples::unix()), [Stage::Entry, Stage::Send, Stage::Wake, Stage::Read]);
 }
 
 #[test]
@@ -46,8 +46,7 @@ fn steps_belong_to_the_stage_that_their_first_hop_begins() {
         (Stage::Backlog, 880),
         (Stage::Receive, 1_240),
         (Stage::Wake, 18_600),
-        (Stage::Read, 3_400),
-        (Stage::Exit, 300),
+        (Stage::Read, 3_700),
     ];
     for (stage, ns) in times {
         assert_eq!(messages.p50(stage), Some(ns), "{stage:?}");
@@ -55,19 +54,29 @@ fn steps_belong_to_the_stage_that_their_first_hop_begins() {
 }
 
 #[test]
-fn a_message_in_segments_is_there_with_the_last_one() {
+fn a_message_in_segments_has_the_stages_of_the_first_and_is_there_with_the_last() {
     let first = samples::tcp_woken();
     let mut second = first.clone();
     second.len = 60;
-    if let Some(last) = second.hops.last_mut() {
-        last.time_ns += 5_000;
+    for hop in second.hops.iter_mut().skip(1) {
+        hop.time_ns += 5_000;
     }
     let (start, end) = (first.start_ns(), second.start_ns() + second.total_ns());
     let bytes = first.len + second.len;
-    let messages = Messages::of_stamps(&[stamp(start, end)], bytes, [&first, &second]);
-    assert_eq!(messages.one_way().max(), Some(end - start));
-    let in_one_call = Messages::of_calls([&first, &second]);
-    assert_eq!((in_one_call.sent(), in_one_call.one_way().max()), (1, Some(end - start)));
+    for paths in [[&first, &second], [&second, &first]] {
+        let messages = Messages::of_stamps(&[stamp(start, end)], bytes, paths);
+        assert!(messages.in_parts());
+        assert_eq!(messages.one_way().max(), Some(end - start));
+        let whole = alone(&first);
+        for stage in [Stage::Send, Stage::Route, Stage::Device, Stage::Backlog, Stage::Receive, Stage::Wake] {
+            assert_eq!(messages.p50(stage), whole.p50(stage), "{stage:?}");
+        }
+        // What is left of the second one.
+        assert_eq!(messages.p50(Stage::Read), Some(3_400 + 5_000));
+        let in_one_call = Messages::of_calls(paths);
+        assert_eq!((in_one_call.sent(), in_one_call.p50(Stage::Read)), (1, None));
+        assert_eq!(in_one_call.one_way().max(), Some(24_900));
+    }
 }
 
 #[test]

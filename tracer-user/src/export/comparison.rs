@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Human;
 use crate::{
-    comparison::{AtSize, Gap, GapRow, Run, ShortCut, Stage},
+    comparison::{AtSize, Gap, GapRow, Messages, Run, ShortCut, Stage},
     workload::Link,
 };
 
@@ -15,6 +15,8 @@ pub struct StageTitle {
     pub stage: Stage,
     /// Whether the way through IP is seen apart from the send call.
     pub sees_ip: bool,
+    /// Whether messages came in several packets, of which the last stage has all but the first.
+    pub in_parts: bool,
 }
 
 impl StageTitle {
@@ -24,7 +26,8 @@ impl StageTitle {
         // Whatever has a device has IP before it, whether that is seen or not.
         let sees_ip = size.runs.iter().any(|run| passes(run, Stage::Route))
             || !size.runs.iter().any(|run| passes(run, Stage::Device));
-        Self { stage, sees_ip }
+        let in_parts = size.runs.iter().any(|run| run.messages.as_ref().is_some_and(Messages::in_parts));
+        Self { stage, sees_ip, in_parts }
     }
 }
 
@@ -39,8 +42,13 @@ impl fmt::Display for StageTitle {
             (Stage::Backlog, _) => "backlog wait",
             (Stage::Receive, _) => "receive",
             (Stage::Wake, _) => "wake-up",
-            (Stage::Read, _) => "copy out",
-            (Stage::Exit, _) => "after the last hop",
+            (Stage::Read, _) => {
+                if self.in_parts {
+                    "later parts, copy out, return"
+                } else {
+                    "copy out, return"
+                }
+            }
         })
     }
 }
@@ -81,19 +89,25 @@ impl fmt::Display for Conclusion<'_> {
         let Self { size, to } = self;
         let (Some(tcp), Some(other)) = (size.run(Link::Tcp), size.run(*to)) else { return Ok(()) };
         self.end_to_end(tcp, other, f)?;
-        for run in [tcp, other] {
-            if run.messages.as_ref().is_some_and(|messages| messages.followed() == 0) {
-                return write!(
-                    f,
-                    " No message over {} was followed, so nothing is known of its stages.",
-                    run.link
-                );
-            }
+        let unseen = [tcp, other]
+            .into_iter()
+            .filter(|run| run.messages.as_ref().is_some_and(|all| all.followed() == 0));
+        let unseen: Vec<String> = unseen.map(|run| run.link.to_string()).collect();
+        if !unseen.is_empty() {
+            let links = unseen.join(" or ");
+            return write!(f, " No message over {links} was followed, so nothing is known of its stages.");
         }
         if let Some(short_cut) = other.short_cut {
             return write!(f, " {}", Skipped(short_cut));
         }
         match size.gap(*to) {
+            Some(gap) if self.is_contradicted(&gap) => write!(
+                f,
+                " While traced it was the other way round ({} over TCP, {} over {to}, one way), so the stages do not explain \
+                 this difference: messages were too few, or other work interrupted them.",
+                nanos(gap.first_ns),
+                nanos(gap.second_ns)
+            ),
             Some(gap) => self.stages(&gap, f),
             None => write!(f, " {to} passes no probe points, so nothing is known of its stages."),
         }
@@ -125,17 +139,27 @@ impl Conclusion<'_> {
         }
     }
 
+    /// Whether one is clearly faster untraced, and the other while traced.
+    fn is_contradicted(&self, gap: &Gap) -> bool {
+        let p50 = |link| self.size.run(link)?.untraced.as_ref()?.round_trip.quantile(0.5);
+        let (Some(tcp_ns), Some(other_ns)) = (p50(Link::Tcp), p50(self.to)) else { return false };
+        let ratio = tcp_ns as f64 / other_ns.max(1) as f64;
+        let traced = gap.first_ns / gap.second_ns.max(1.0);
+        (ratio - 1.0).abs() >= EQUAL && (traced - 1.0).abs() >= EQUAL && (ratio > 1.0) != (traced > 1.0)
+    }
+
     fn stages(&self, gap: &Gap, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let to = self.to;
         let (slower, faster) = if gap.ns() > 0.0 { (Link::Tcp, to) } else { (to, Link::Tcp) };
         let took = "While traced, a message took";
+        let until = if self.size.bytes.is_none() { "until its reader could read" } else { "one way" };
         if gap.rows.iter().all(|row| row.share.is_none()) {
-            return write!(f, " {took} {} one way over TCP and as long over {to}.", nanos(gap.first_ns));
+            return write!(f, " {took} {} {until} over TCP and as long over {to}.", nanos(gap.first_ns));
         }
         let (longer, shorter) = (gap.first_ns.max(gap.second_ns), gap.first_ns.min(gap.second_ns));
         write!(
             f,
-            " {took} {} one way over {slower} and {} over {faster}, {} less.",
+            " {took} {} {until} over {slower} and {} over {faster}, {} less.",
             nanos(longer),
             nanos(shorter),
             nanos(longer - shorter)
@@ -178,10 +202,10 @@ struct Skipped(ShortCut);
 
 impl fmt::Display for Skipped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ShortCut { sent, delivered, packets } = self.0;
+        let ShortCut { sent_bytes, delivered_bytes, packets } = self.0;
         write!(
             f,
-            "The map of sockets has handed over {delivered} of {sent} messages while they were traced, and "
+            "The map of sockets has handed over {delivered_bytes} of {sent_bytes} bytes while they were traced, and "
         )?;
         if packets == 0 {
             write!(
@@ -273,6 +297,19 @@ mod tests {
             text.ends_with("3 packets with data were seen, so not all of them were spared the network."),
             "{text}"
         );
+    }
+
+    #[test]
+    fn stages_explain_no_other_difference() {
+        let mut size = samples::at_100_bytes();
+        let [tcp, unix] = size.runs.as_mut_slice() else { unreachable!() };
+        std::mem::swap(&mut tcp.untraced, &mut unix.untraced);
+        let text = Conclusion { size: &size, to: Link::Unix }.to_string();
+        assert!(
+            text.contains("UNIX takes 2.00 times as long. While traced it was the other way round"),
+            "{text}"
+        );
+        assert!(!text.contains('%'), "{text}");
     }
 
     #[test]

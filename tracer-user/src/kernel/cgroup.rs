@@ -104,9 +104,12 @@ impl Drop for Cgroup {
 }
 
 /// Removes the cgroups of processes that are gone. One with processes in it cannot be removed, and waits for a later run.
+/// In containers a former process may have had this one's number.
 fn remove_leftovers(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if maker(&entry.file_name().to_string_lossy()).is_some_and(|process| !is_alive(process)) {
+        if maker(&entry.file_name().to_string_lossy())
+            .is_some_and(|process| process == process::id() || !is_alive(process))
+        {
             let _ = fs::remove_dir(entry.path());
         }
     }

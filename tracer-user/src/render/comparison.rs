@@ -49,6 +49,13 @@ pub fn write_comparison(
         }
         writeln!(out)?;
     }
+    if comparison.not_kept > 0 {
+        writeln!(
+            out,
+            "All figures are of the first packets: {} more came when enough were kept.",
+            comparison.not_kept
+        )?;
+    }
     for (link, why) in &comparison.left_out {
         writeln!(out, "{link} is left out: {why}")?;
     }
@@ -116,7 +123,9 @@ fn write_end_to_end(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)
 
 fn write_traced_only(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)) -> io::Result<()> {
     let mut table = grid(headings("WHILE TRACED", size), style);
-    for (title, part) in [("one way    p50", 0.5), ("           p90", 0.9), ("           p99", 0.99)] {
+    for (title, part) in
+        [("until readable p50", 0.5), ("               p90", 0.9), ("               p99", 0.99)]
+    {
         let figures: Vec<_> = size
             .runs
             .iter()
@@ -157,7 +166,8 @@ fn write_stages(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)) ->
     let Some((to, gap)) = others.find_map(|link| Some((link, size.gap(link)?))) else {
         return Ok(());
     };
-    let mut headings = vec!["ONE WAY, TRACED".to_owned()];
+    let title = if size.bytes.is_some() { "ONE WAY, TRACED" } else { "UNTIL READABLE, TRACED" };
+    let mut headings = vec![title.to_owned()];
     headings.extend(traced().map(|run| format!("{} P50", run.link)));
     headings.extend([format!("{}-{to} MEAN", Link::Tcp), "SHARE".to_owned(), String::new()]);
     let mut table = grid(headings, style);
@@ -262,7 +272,7 @@ fn write_cost(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)) -> i
             let p50 = |measured: &Option<Measured>| measured.as_ref()?.round_trip.quantile(0.5);
             let (untraced, traced) = (p50(&run.untraced)?, p50(&run.traced)?);
             Some(format!(
-                "{} from {} to {} ({:.2}x)",
+                "{} {}, {} ({:.2}x)",
                 run.link,
                 Human(untraced),
                 Human(traced),
@@ -271,11 +281,8 @@ fn write_cost(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)) -> i
         })
         .collect();
     if !costs.is_empty() {
-        write_prose(
-            &format!("Tracing has made the median round trip longer: {}.", costs.join(", ")),
-            style,
-            out,
-        )?;
+        let what = "Median round trip, untraced and while traced:";
+        write_prose(&format!("{what} {}.", costs.join(", ")), style, out)?;
     }
     let followed: Vec<String> = size
         .runs

@@ -9,11 +9,15 @@ use std::{
         linux::net::SocketAddrExt as _,
         unix::net::{UnixListener, UnixStream},
     },
+    time::Duration,
 };
 
 use nix::sys::socket::{UnixAddr, bind};
 
 use super::{Link, unix::new_name};
+
+/// After this long a datagram is lost, or nobody there to connect to.
+const LOST: Duration = Duration::from_secs(5);
 
 /// What one process holds of a connection. A read returns what is there, a write waits for room.
 #[derive(Debug)]
@@ -56,6 +60,9 @@ impl Pair {
                 let (client, server) = (client?, server?);
                 client.connect(server.local_addr()?)?;
                 server.connect(client.local_addr()?)?;
+                // A datagram may be lost.
+                client.set_read_timeout(Some(LOST))?;
+                server.set_read_timeout(Some(LOST))?;
                 port = Some(server.local_addr()?.port());
                 (End::socket(client)?, End::socket(server)?)
             }
@@ -106,7 +113,7 @@ impl End {
 
 /// Connects to the listener, whose port somebody else may have found as well.
 fn tcp(listener: &TcpListener) -> io::Result<(TcpStream, TcpStream)> {
-    let client = TcpStream::connect(listener.local_addr()?)?;
+    let client = TcpStream::connect_timeout(&listener.local_addr()?, LOST)?;
     let server = loop {
         let (server, from) = listener.accept()?;
         if from == client.local_addr()? {

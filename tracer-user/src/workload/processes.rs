@@ -4,6 +4,7 @@
 use std::{
     io::{self, ErrorKind},
     os::{fd::AsFd as _, unix::net::UnixStream},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -29,6 +30,9 @@ pub struct Ends {
     client: Process,
     server: Process,
 }
+
+/// Somebody has asked this process to end.
+static STOP: AtomicBool = AtomicBool::new(false);
 
 /// What both ends say of a job: see [`Ends::wait`].
 #[derive(Debug)]
@@ -59,6 +63,27 @@ impl Ends {
         Ok(Self { client, server })
     }
 
+    /// From now on a signal that asks this process to end is an error of [`wait`](Self::wait): what has to be tidied up can
+    /// be. A second one ends it at once.
+    pub fn heed_signals(&self) -> io::Result<()> {
+        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+            let handler = move || {
+                if STOP.swap(true, Ordering::Relaxed) {
+                    // SAFETY: `_exit` may be called anywhere and does not return.
+                    unsafe { libc::_exit(128 + signal) }
+                }
+            };
+            // SAFETY: the handler only uses an atomic and `_exit`, both of which signal handlers may.
+            unsafe { signal_hook_registry::register(signal, handler) }?;
+        }
+        Ok(())
+    }
+
+    /// Whether such a signal has come.
+    pub fn is_told_to_stop(&self) -> bool {
+        STOP.load(Ordering::Relaxed)
+    }
+
     /// Lets both begin with a job.
     pub fn begin(&mut self, job: Job) -> io::Result<()> {
         // The server first: what it waits for cannot come before.
@@ -67,12 +92,12 @@ impl Ends {
     }
 
     /// Returns what both say of the job when they have done it. `meanwhile` is called again and again until then, and
-    /// decides how long to wait before the next call.
+    /// decides how long to wait before the next call, or ends the waiting with an error.
     pub fn wait(
         &mut self,
         job: Job,
         patience: Duration,
-        mut meanwhile: impl FnMut() -> Duration,
+        mut meanwhile: impl FnMut() -> io::Result<Duration>,
     ) -> io::Result<Report> {
         let most = match job.shape {
             Shape::RoundTrips => u64::from(job.count) + 1,
@@ -81,7 +106,10 @@ impl Ends {
         let begun = Instant::now();
         let (mut client, mut server) = (None, None);
         while client.is_none() || server.is_none() {
-            let pause = meanwhile();
+            let pause = meanwhile()?;
+            if STOP.load(Ordering::Relaxed) {
+                return Err(ErrorKind::Interrupted.into());
+            }
             if begun.elapsed() > patience {
                 return Err(ErrorKind::TimedOut.into());
             }

@@ -12,7 +12,7 @@ use aya::{maps::loaded_maps, programs::loaded_programs};
 use pathtrace::collect::Sockmap;
 
 use crate::{
-    peer::{Peer, Place},
+    peer::{Peer, Place, SIZE},
     support::{Sniffer, free_port, one_backend, ping_pong, wait_until},
 };
 
@@ -61,7 +61,7 @@ fn messages_pass_no_device_and_nothing_is_left() {
     place.ask(ROUNDS);
     let sniffed = sniffer.stop();
     assert!((3..=EMPTY).contains(&sniffed), "{sniffed} segments");
-    assert_eq!(sockmap.delivered().unwrap(), MESSAGES);
+    assert_eq!(sockmap.delivered_bytes().unwrap(), MESSAGES * SIZE as u64);
 
     drop(sockmap);
     assert!(!cgroup.exists(), "{}", cgroup.display());
@@ -82,7 +82,7 @@ fn other_connections_stay_as_they_are() {
         let sniffer = Sniffer::start(port);
         ping_pong(place(port), ROUNDS, 100);
         assert!(sniffer.stop() as u64 >= MESSAGES, "port {port}");
-        assert_eq!(sockmap.delivered().unwrap(), 0, "port {port}");
+        assert_eq!(sockmap.delivered_bytes().unwrap(), 0, "port {port}");
     };
     // The port, but not the cgroup; the cgroup, but not the port.
     crosses(wanted);
@@ -93,7 +93,7 @@ fn other_connections_stay_as_they_are() {
     drop(outside);
     crosses(other);
     ping_pong(place(wanted), ROUNDS, 100);
-    assert_eq!(sockmap.delivered().unwrap(), MESSAGES);
+    assert_eq!(sockmap.delivered_bytes().unwrap(), MESSAGES * SIZE as u64);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_connection_outlives_the_map() {
         assert_eq!(heard, *text);
     };
     say(b"by m");
-    assert_eq!(sockmap.delivered().unwrap(), 1);
+    assert_eq!(sockmap.delivered_bytes().unwrap(), 4);
     drop(sockmap);
     say(b"by l");
     drop(client);

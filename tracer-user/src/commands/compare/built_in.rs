@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     cpus,
-    measure::{self, Cell, Pace, stamps},
+    measure::{self, Cell, Pace, jobs, stamps},
 };
 use crate::{
     analyze::LatencyTable,
@@ -18,12 +18,10 @@ use crate::{
     collect::Sockmap,
     commands::{
         Failure,
-        trace::check_privileges,
         tracer::{Traced, Tracer},
     },
-    comparison::{AtSize, Comparison, Measured, Messages, Run, ShortCut, Stamp, Stream},
+    comparison::{AtSize, Comparison, Measured, Messages, Run, ShortCut, Stream},
     filter::{Filter, UnixName},
-    kernel::features::Features,
     model::Path,
     workload::{Ends, Link, Pair},
 };
@@ -39,8 +37,6 @@ const DRAIN: Duration = Duration::from_millis(1);
 
 /// Measures, traces, and says what came out.
 pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
-    // First what may refuse.
-    check_privileges(&Features::running()?)?;
     let cpus = cpus::choose(args.cpus)?;
     let mut links = vec![Link::Tcp, Link::Unix];
     for link in &args.with {
@@ -48,13 +44,14 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
             links.push(*link);
         }
     }
-    let Connected { pairs, mut left_out, sockmap } = connect(&links);
+    let Connected { pairs, mut left_out, sockmap } = connect(&links)?;
     let links: Vec<Link> = pairs.iter().map(Pair::link).collect();
     let filter = filter_of(&pairs)?;
 
     // SAFETY: nothing before has started a thread, and the event loop that others use is not made here.
     let ends = unsafe { Ends::start(pairs, cpus.client, cpus.server) };
     let mut ends = ends.map_err(|source| Failure::System { what: "start two processes", source })?;
+    ends.heed_signals().map_err(|source| Failure::System { what: "listen for signals", source })?;
     cpus::stay_away(cpus).map_err(|source| Failure::System { what: "choose a CPU", source })?;
 
     let mut sizes: Vec<AtSize> = Vec::new();
@@ -70,38 +67,19 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
         sizes.push(AtSize { bytes: Some(*bytes), runs });
     }
     let progress = progress(args.engine.quiet, &sizes);
-    let paces = measure(args, &mut ends, &links, &mut sizes, &progress)?;
+    let paces = measure(args, &mut ends, &links, &mut sizes, &mut left_out, &progress)?;
 
-    progress.suspend(|| ());
     let mut tracer = Tracer::attach(&args.engine, filter)?;
+    if ends.is_told_to_stop() {
+        return Err(Failure::Interrupted);
+    }
     let mut latencies = LatencyTable::default();
     for (size, paces) in sizes.iter_mut().zip(&paces) {
         for (run, pace) in size.runs.iter_mut().zip(paces) {
             if run.link.is_traced() {
                 let cell = Cell { pair: place(&links, run.link), bytes: size.bytes.unwrap_or(1) };
-                let delivered = || {
-                    sockmap
-                        .as_ref()
-                        .filter(|_| run.link == Link::Sockmap)
-                        .and_then(|map| map.delivered().ok())
-                };
-                let before = delivered();
-                let seen = trace(&mut tracer, &mut ends, cell, *pace, run.link)?;
-                let after = delivered();
-                for path in &seen.paths {
-                    latencies.add(path);
-                }
-                run.traced = Some(measure::measured(&seen.stamps));
-                let sent = 2 * seen.stamps.len() as u64;
-                if let (Some(before), Some(after)) = (before, after) {
-                    let packets = seen.paths.iter().filter(|path| path.len > 0).count() as u64;
-                    // Those that warm up are handed over as well.
-                    let delivered = (after - before).saturating_sub(2 * u64::from(measure::WARM_UP));
-                    run.short_cut = Some(ShortCut { sent, delivered, packets });
-                } else {
-                    run.messages =
-                        Some(Messages::of_stamps(seen.stamps.as_flattened(), cell.bytes, &seen.paths));
-                }
+                let sockmap = sockmap.as_ref().filter(|_| run.link == Link::Sockmap);
+                trace(&mut tracer, &mut ends, cell, *pace, run, sockmap, &mut latencies)?;
             }
             progress.inc(1);
         }
@@ -110,7 +88,7 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
     drop(ends);
     drop(sockmap);
     let Traced { coverage, trust, .. } = tracer.end()?;
-    Ok(Comparison { cpus, sizes, left_out, coverage, trust, latencies })
+    Ok(Comparison { cpus, sizes, not_kept: 0, left_out, coverage, trust, latencies })
 }
 
 /// What could be connected, and what could not, and why.
@@ -121,10 +99,12 @@ struct Connected {
     sockmap: Option<Sockmap>,
 }
 
-fn connect(links: &[Link]) -> Connected {
+/// TCP and UNIX are what is compared; others are beside them.
+fn connect(links: &[Link]) -> Result<Connected, Failure> {
     let mut connected = Connected { pairs: Vec::new(), left_out: Vec::new(), sockmap: None };
     for link in links {
         let pair = match link {
+            Link::Tcp | Link::Unix => Ok(Pair::connect(*link, None).map_err(failed(*link))?),
             Link::Sockmap => short_cut().map(|(pair, sockmap)| {
                 connected.sockmap = Some(sockmap);
                 pair
@@ -136,7 +116,7 @@ fn connect(links: &[Link]) -> Connected {
             Err(why) => connected.left_out.push((*link, why)),
         }
     }
-    connected
+    Ok(connected)
 }
 
 /// TCP whose messages go past the network; an error says in words why not.
@@ -178,42 +158,45 @@ fn place(links: &[Link], link: Link) -> u32 {
 }
 
 fn failed(link: Link) -> impl FnOnce(io::Error) -> Failure {
-    move |source| Failure::Exchange { link, source }
+    move |source| match source.kind() {
+        io::ErrorKind::Interrupted => Failure::Interrupted,
+        _ => Failure::Exchange { link, source },
+    }
 }
 
-/// Measures everything while nothing is traced: of each size and run, in this order, how long its messages take.
+/// Measures everything while nothing is traced: of each size and run, in this order, how long its messages take. A link
+/// beside TCP and UNIX whose messages are lost is left out from there on.
 fn measure(
     args: &CompareArgs,
     ends: &mut Ends,
     links: &[Link],
     sizes: &mut [AtSize],
+    left_out: &mut Vec<(Link, String)>,
     progress: &ProgressBar,
 ) -> Result<Vec<Vec<Pace>>, Failure> {
-    let time = args.duration.unwrap_or(USUAL) / ROUNDS;
     let mut all = Vec::with_capacity(sizes.len());
     for size in sizes {
         let bytes = size.bytes.unwrap_or(1);
         let cell = |link| Cell { pair: place(links, link), bytes };
         let mut paces = Vec::with_capacity(size.runs.len());
-        for run in &size.runs {
-            paces.push(cell(run.link).pace(ends, run.link.is_reliable()).map_err(failed(run.link))?);
+        let mut runs = Vec::with_capacity(size.runs.len());
+        for run in size.runs.drain(..) {
+            match cell(run.link).pace(ends, run.link.is_reliable()) {
+                Ok(pace) => {
+                    paces.push(pace);
+                    runs.push(run);
+                }
+                // Both ends have given up, so the connection can be used again.
+                Err(error) if !run.link.is_reliable() && error.raw_os_error() == Some(libc::EAGAIN) => {
+                    left_out.push((run.link, format!("a message of {bytes} bytes was lost")));
+                }
+                Err(error) => return Err(failed(run.link)(error)),
+            }
         }
+        size.runs = runs;
         for round in 0..ROUNDS {
             for (run, pace) in size.runs.iter_mut().zip(&paces) {
-                let link = run.link;
-                let count = match args.count {
-                    // The first rounds have one more where they cannot all have as many.
-                    Some(count) => count / ROUNDS + u32::from(round < count % ROUNDS),
-                    None => pace.round_trips(time),
-                };
-                if count > 0 {
-                    let report = cell(link).round_trips(ends, count, || DRAIN * 20).map_err(failed(link))?;
-                    measure::add(run.untraced.get_or_insert_default(), &stamps(&report));
-                }
-                if let Some(count) = pace.messages(time / 2) {
-                    let stream = cell(link).stream(ends, count).map_err(failed(link))?;
-                    run.stream = Some(run.stream.map_or(stream, |sum| sum.and(stream)));
-                }
+                a_round(args, ends, cell(run.link), run, *pace, round).map_err(failed(run.link))?;
                 progress.inc(1);
             }
         }
@@ -222,24 +205,67 @@ fn measure(
     Ok(all)
 }
 
-/// What was seen of a run.
-struct Seen {
-    stamps: Vec<[Stamp; 2]>,
-    paths: Vec<Path>,
+/// Measures a run for its part of the time.
+fn a_round(
+    args: &CompareArgs,
+    ends: &mut Ends,
+    cell: Cell,
+    run: &mut Run,
+    pace: Pace,
+    round: u32,
+) -> io::Result<()> {
+    let time = args.duration.unwrap_or(USUAL) / ROUNDS;
+    let count = match args.count {
+        // The first rounds have one more where they cannot all have as many.
+        Some(count) => u64::from(count / ROUNDS + u32::from(round < count % ROUNDS)),
+        None => pace.round_trips(time),
+    };
+    for count in jobs(count) {
+        let report = cell.round_trips(ends, count, pace.round_trip(), || Ok(DRAIN * 20))?;
+        measure::add(run.untraced.get_or_insert_default(), &stamps(&report));
+    }
+    for count in pace.messages(time / 2).into_iter().flat_map(jobs) {
+        let stream = cell.stream(ends, count, pace.round_trip())?;
+        run.stream = Some(run.stream.map_or(stream, |sum| sum.and(stream)));
+    }
+    Ok(())
 }
 
 /// Does the same again while it is traced.
-fn trace(tracer: &mut Tracer, ends: &mut Ends, cell: Cell, pace: Pace, link: Link) -> Result<Seen, Failure> {
-    let count = pace.round_trips(USUAL).min(TRACED);
+fn trace(
+    tracer: &mut Tracer,
+    ends: &mut Ends,
+    cell: Cell,
+    pace: Pace,
+    run: &mut Run,
+    sockmap: Option<&Sockmap>,
+    latencies: &mut LatencyTable,
+) -> Result<(), Failure> {
+    let count = u32::try_from(pace.round_trips(USUAL)).map_or(TRACED, |count| count.min(TRACED));
+    let delivered = || sockmap.and_then(|map| map.delivered_bytes().ok());
+    let before = delivered();
     let mut shown = Ok(());
-    let report = cell
-        .round_trips(ends, count, || {
-            shown = tracer.pump();
-            DRAIN
-        })
-        .map_err(failed(link))?;
+    let report = cell.round_trips(ends, count, pace.round_trip(), || {
+        shown = tracer.pump();
+        Ok(DRAIN)
+    });
+    let report = report.map_err(failed(run.link))?;
     shown?;
-    Ok(Seen { stamps: stamps(&report), paths: tracer.settle()? })
+    let (stamps, paths): (_, Vec<Path>) = (stamps(&report), tracer.settle()?);
+    for path in &paths {
+        latencies.add(path);
+    }
+    run.traced = Some(measure::measured(&stamps));
+    if let (Some(before), Some(after)) = (before, delivered()) {
+        let packets = paths.iter().filter(|path| path.len > 0).count() as u64;
+        // Those that warm up are in it.
+        let messages = 2 * (stamps.len() as u64 + u64::from(measure::WARM_UP));
+        let sent_bytes = messages * u64::from(cell.bytes);
+        run.short_cut = Some(ShortCut { sent_bytes, delivered_bytes: after - before, packets });
+    } else {
+        run.messages = Some(Messages::of_stamps(stamps.as_flattened(), cell.bytes, &paths));
+    }
+    Ok(())
 }
 
 fn progress(quiet: bool, sizes: &[AtSize]) -> ProgressBar {

@@ -13,6 +13,8 @@ pub(super) const WARM_UP: u32 = 50;
 const TRIAL: u32 = 50;
 /// How long a job may take beyond what it should: a machine may be busy with other things.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How many times longer than it should.
+const PATIENT: u32 = 10;
 /// How often processes are looked after that nobody traces.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -33,34 +35,53 @@ pub(super) struct Pace {
 }
 
 /// So many messages at most in a job: their moments are kept.
-const MOST: u64 = 1_000_000;
-/// So few at least.
+const MOST: u32 = 1_000_000;
+/// So few at least in a time.
 const LEAST: u64 = 20;
+/// No memory is slower than this, bytes a ms.
+const SLOW: u32 = 1_000;
 
 impl Pace {
     /// How many round trips fit into this time.
-    pub(super) fn round_trips(self, time: Duration) -> u32 {
+    pub(super) fn round_trips(self, time: Duration) -> u64 {
         fitting(time, self.round_trip_ns)
     }
 
+    /// How long one round trip takes.
+    pub(super) fn round_trip(self) -> Duration {
+        Duration::from_nanos(self.round_trip_ns)
+    }
+
     /// How many messages of a stream do.
-    pub(super) fn messages(self, time: Duration) -> Option<u32> {
+    pub(super) fn messages(self, time: Duration) -> Option<u64> {
         self.message_ns.map(|ns| fitting(time, ns))
     }
 }
 
-fn fitting(time: Duration, each_ns: u64) -> u32 {
+fn fitting(time: Duration, each_ns: u64) -> u64 {
     let count = time.as_nanos() / u128::from(each_ns.max(1));
-    u64::try_from(count).unwrap_or(MOST).clamp(LEAST, MOST) as u32
+    u64::try_from(count).unwrap_or(u64::MAX).max(LEAST)
+}
+
+/// As many as a job may have, again and again, until they are all of this count.
+pub(super) fn jobs(count: u64) -> impl Iterator<Item = u32> {
+    let mut left = count;
+    std::iter::from_fn(move || {
+        let next = u32::try_from(left).unwrap_or(MOST).min(MOST);
+        left -= u64::from(next);
+        (next > 0).then_some(next)
+    })
 }
 
 impl Cell {
     /// Finds out how long messages take.
     pub(super) fn pace(self, ends: &mut Ends, streams: bool) -> io::Result<Pace> {
-        let report = self.round_trips(ends, TRIAL, || LOOK)?;
+        // Nothing is known yet but how much there is to copy.
+        let unknown = Duration::from_millis(10 + u64::from(self.bytes / SLOW));
+        let report = self.round_trips(ends, TRIAL, unknown, || Ok(LOOK))?;
         let round_trip_ns = measured(&stamps(&report)).round_trip.quantile(0.5).unwrap_or(1);
         let message_ns = if streams {
-            let stream = self.stream(ends, TRIAL)?;
+            let stream = self.stream(ends, TRIAL, unknown)?;
             Some(stream.ns / stream.messages.max(1))
         } else {
             None
@@ -68,24 +89,26 @@ impl Cell {
         Ok(Pace { round_trip_ns, message_ns })
     }
 
-    /// Does round trips. `meanwhile` is called again and again until they are done, and says how long to wait then.
+    /// Does round trips, each of which takes about this long. `meanwhile` is called again and again until they are done, and
+    /// says how long to wait then.
     pub(super) fn round_trips(
         self,
         ends: &mut Ends,
         count: u32,
-        meanwhile: impl FnMut() -> Duration,
+        each: Duration,
+        meanwhile: impl FnMut() -> io::Result<Duration>,
     ) -> io::Result<Report> {
         let job =
             Job { pair: self.pair, shape: Shape::RoundTrips, bytes: self.bytes, count, warm_up: WARM_UP };
         ends.begin(job)?;
-        ends.wait(job, PATIENCE + expected(count), meanwhile)
+        ends.wait(job, patience(count.saturating_add(WARM_UP), each), meanwhile)
     }
 
     /// Sends a stream of so many messages.
-    pub(super) fn stream(self, ends: &mut Ends, count: u32) -> io::Result<Stream> {
+    pub(super) fn stream(self, ends: &mut Ends, count: u32, each: Duration) -> io::Result<Stream> {
         let job = Job { pair: self.pair, shape: Shape::Stream, bytes: self.bytes, count, warm_up: 0 };
         ends.begin(job)?;
-        let report = ends.wait(job, PATIENCE + expected(count), || LOOK)?;
+        let report = ends.wait(job, patience(count, each), || Ok(LOOK))?;
         let (Some(begun), Some(had)) = (report.client.first(), report.server.first()) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
@@ -94,9 +117,9 @@ impl Cell {
     }
 }
 
-/// So long do so many messages take on a slow machine.
-fn expected(count: u32) -> Duration {
-    Duration::from_millis(10) * count
+/// How long so many messages may take.
+fn patience(count: u32, each: Duration) -> Duration {
+    PATIENCE.saturating_add(each.saturating_mul(count).saturating_mul(PATIENT))
 }
 
 /// What the moments of round trips say of each message, first that of the client.
@@ -145,6 +168,8 @@ mod tests {
         let pace = Pace { round_trip_ns: 10_000, message_ns: Some(0) };
         assert_eq!(pace.round_trips(Duration::from_secs(1)), 100_000);
         assert_eq!(pace.round_trips(Duration::ZERO), 20);
-        assert_eq!(pace.messages(Duration::from_secs(1)), Some(1_000_000));
+        assert_eq!(pace.messages(Duration::from_secs(1)), Some(1_000_000_000));
+        assert_eq!(jobs(2_500_000).collect::<Vec<_>>(), [1_000_000, 1_000_000, 500_000]);
+        assert_eq!(jobs(0).count(), 0);
     }
 }

@@ -96,6 +96,7 @@ impl PathWriter for Gatherer {
         let runs = vec![run(Link::Tcp, &self.tcp), run(Link::Unix, &self.unix)];
         self.found.replace(Some(Comparison {
             cpus: Cpus::default(),
+            not_kept: self.more,
             sizes: vec![AtSize { bytes: None, runs }],
             left_out: Vec::new(),
             coverage: summary.coverage.clone(),

@@ -35,13 +35,15 @@ struct Line {
     messages: Option<Messages>,
     way: Option<Way>,
     short_cut: Option<ShortCut>,
+    /// Packets of a user's own traffic that are in none of the figures, as enough were kept.
+    not_kept: u64,
 }
 
 /// Messages that a map of sockets was to hand over.
 #[derive(Serialize)]
 struct ShortCut {
-    sent: u64,
-    delivered: u64,
+    sent_bytes: u64,
+    delivered_bytes: u64,
     /// Packets with data that were seen all the same.
     packets: u64,
     skipped: Vec<&'static str>,
@@ -181,9 +183,10 @@ fn run_line(comparison: &Comparison, size: &AtSize, run: &Run) -> Line {
         cost_of_tracing: run.cost_of_tracing(),
         messages: run.messages.as_ref().map(messages),
         way: run.messages.as_ref().and_then(way),
+        not_kept: comparison.not_kept,
         short_cut: run.short_cut.map(|short_cut| ShortCut {
-            sent: short_cut.sent,
-            delivered: short_cut.delivered,
+            sent_bytes: short_cut.sent_bytes,
+            delivered_bytes: short_cut.delivered_bytes,
             packets: short_cut.packets,
             skipped: Stage::ALL
                 .into_iter()
@@ -249,10 +252,15 @@ struct FormerLine {
     figures: BTreeMap<String, f64>,
 }
 
+/// No comparison is longer than this, bytes.
+const MOST_BYTES: u64 = 16 << 20;
+/// No figure is outside of these: a ns, and more bytes a second than any memory moves.
+const FIGURES: std::ops::RangeInclusive<f64> = 1.0..=1e15;
+
 /// Reads the figures of an earlier comparison. An error says in words what is wrong with it.
 pub fn read_former(from: impl BufRead) -> Result<Vec<Former>, String> {
     let mut all = Vec::new();
-    for (number, text) in from.lines().enumerate() {
+    for (number, text) in from.take(MOST_BYTES).lines().enumerate() {
         let text = text.map_err(|error| error.to_string())?;
         let what = |error: serde_json::Error| format!("line {}: {error}", number + 1);
         let former: FormerLine = serde_json::from_str(&text).map_err(what)?;
@@ -262,7 +270,7 @@ pub fn read_former(from: impl BufRead) -> Result<Vec<Former>, String> {
         let known = Link::ALL.into_iter().find(|link| Some(link.name()) == former.link.as_deref());
         let Some(link) = known.filter(|_| former.kind == "comparison") else { continue };
         let figure = |metric: Metric| {
-            let value = *former.figures.get(metric.name())?;
+            let value = former.figures.get(metric.name()).copied().filter(|value| FIGURES.contains(value))?;
             Some(Former { link, bytes: former.bytes, metric, value })
         };
         all.extend(Metric::ALL.into_iter().filter_map(figure));

@@ -38,11 +38,11 @@ pub struct Facts<'a> {
 }
 
 /// Writes all of it as one SVG document.
-pub fn write_svg(comparison: &Comparison, facts: &Facts<'_>, mut out: impl Write) -> io::Result<()> {
+pub fn write_svg(comparison: &Comparison, facts: &Facts<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", sheet::sheet(comparison, facts).into_string())
 }
 
 /// Writes all of it as one HTML page that needs nothing else: no network, no script.
-pub fn write_html(comparison: &Comparison, facts: &Facts<'_>, mut out: impl Write) -> io::Result<()> {
+pub fn write_html(comparison: &Comparison, facts: &Facts<'_>, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{}", page::page(comparison, facts).into_string())
 }

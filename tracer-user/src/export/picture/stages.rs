@@ -35,8 +35,7 @@ pub(super) const fn meaning(stage: Stage) -> &'static str {
         Stage::Backlog => "in a CPU’s input queue",
         Stage::Receive => "receiving IP, transport",
         Stage::Wake => "until the reader runs",
-        Stage::Read => "copying out",
-        Stage::Exit => "back to the program",
+        Stage::Read => "the rest: copying out, return",
     }
 }
 
