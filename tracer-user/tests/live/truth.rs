@@ -87,7 +87,10 @@ fn at_full_speed_the_accounts_add_up() {
                 assert!(complete + incomplete + lost >= sniffed, "{accounts}");
             }
             if lost == 0 && missed.is_some() {
-                assert_eq!((complete, incomplete), (sniffed, 0), "{accounts}");
+                assert_eq!(complete + incomplete, sniffed, "{accounts}");
+                // On some kernels a packet that a timer sends passes tracepoints now and then without any program being
+                // run, and without being counted: its path says that its start was not seen.
+                assert!(incomplete * 1_000 <= sniffed, "{accounts}");
             }
         }
     }
