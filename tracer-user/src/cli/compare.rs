@@ -30,8 +30,8 @@ which add up. The last stage ends in the program: over UNIX sockets its hop is w
 so no hop divides it. Of your own traffic that moment is not known: there messages are followed until their reader can read. \
 Of a message in several packets the stages are those of the first one; what is left of the others is in the last stage.
 
-Exit status: 0 done; 1 a --fail-if condition holds; 2 an error, or a figure that only the baseline has. With a command, its \
-own exit status.";
+Exit status: 0 done; 1 a --fail-if condition holds; 2 an error, a figure that only the baseline has, or nothing of your own \
+was seen over one of the two; 128 + signal if one ended it. With a command, its own exit status.";
 
 /// Arguments of `compare`.
 #[derive(Debug, Args)]
@@ -53,12 +53,12 @@ pub struct CompareArgs {
         help_heading = "Work"
     )]
     pub cpus: CpuChoice,
-    /// How many round trips are measured over each link with each size
+    /// How many round trips are measured over each link with each size, instead of as many as fit into --duration
     #[arg(long, value_name = "N", conflicts_with_all = ["duration", "tcp"], help_heading = "Work",
         value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub count: Option<u32>,
-    /// How long round trips are measured over each link with each size: 500ms, 10s; a bare number is seconds. Of your own
-    /// traffic: when to end
+    /// How long round trips are measured over each link with each size, 1s unless told otherwise: 500ms, 10s; a bare number
+    /// is seconds. Of your own traffic: when to end
     #[arg(long, value_name = "TIME", help_heading = "Work", value_parser = parse_duration)]
     pub duration: Option<Duration>,
 

@@ -80,7 +80,10 @@ pub enum Failure {
     },
     /// Somebody asked to stop in the middle of a comparison.
     #[error("stopped before the comparison was complete, so there is nothing to show")]
-    Interrupted,
+    Interrupted {
+        /// Which signal it was.
+        signal: i32,
+    },
     /// Messages of our own did not come to their end.
     #[error("messages over {link} did not arrive: {source}")]
     Exchange {
@@ -110,13 +113,16 @@ pub enum Failure {
     },
 }
 
+/// An error of any kind: usage (clap's own status is the same), privilege, kernel.
+const ERROR: u8 = 2;
+
 impl Failure {
     /// The exit status.
     pub fn status(&self) -> u8 {
         match self {
-            // As a shell has it for SIGINT.
-            Self::Interrupted => 130,
-            _ => 2,
+            // As a shell has it.
+            Self::Interrupted { signal } => u8::try_from(128 + signal).unwrap_or(ERROR),
+            _ => ERROR,
         }
     }
 

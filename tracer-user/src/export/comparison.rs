@@ -157,28 +157,22 @@ impl Conclusion<'_> {
             return write!(f, " {took} {} {until} over TCP and as long over {to}.", nanos(gap.first_ns));
         }
         let (longer, shorter) = (gap.first_ns.max(gap.second_ns), gap.first_ns.min(gap.second_ns));
-        write!(
-            f,
-            " {took} {} {until} over {slower} and {} over {faster}, {} less.",
-            nanos(longer),
-            nanos(shorter),
-            nanos(longer - shorter)
-        )?;
+        let (longer, shorter) = (nanos(longer), nanos(shorter));
+        write!(f, " {took} {longer} {until} over {slower} and {shorter} over {faster}.")?;
         let share = |row: &GapRow| row.share.unwrap_or_default();
         let title = |row: &GapRow| StageTitle::of(row.stage, self.size);
         let (alone, both): (Vec<GapRow>, Vec<GapRow>) =
             gap.rows.iter().partition(|row| row.first.is_none() || row.second.is_none());
-        let alone: Vec<GapRow> = alone.into_iter().filter(|row| share(row) > 0.0).collect();
-        if !alone.is_empty() {
-            let together: f64 = alone.iter().map(share).sum();
-            let each = alone.iter().map(|row| format!("{} {}", title(row), Percent(share(row))));
-            let each: Vec<String> = each.collect();
-            write!(
-                f,
-                " Stages that only {slower} passes are {} of that: {}.",
-                Percent(together),
-                each.join(", ")
-            )?;
+        // What only the faster one passes makes the gap smaller.
+        let (alone, faster_alone): (Vec<GapRow>, Vec<GapRow>) =
+            alone.iter().partition(|row| share(row) > 0.0);
+        for (rows, link) in [(&alone, slower), (&faster_alone, faster)] {
+            if !rows.is_empty() {
+                let together: f64 = rows.iter().map(share).sum();
+                let each = rows.iter().map(|row| format!("{} {}", title(row), Percent(share(row))));
+                let each = each.collect::<Vec<_>>().join(", ");
+                write!(f, " Stages that only {link} passes are {} of the gap: {each}.", Percent(together))?;
+            }
         }
         let mut both: Vec<GapRow> = both.into_iter().filter(|row| share(row).abs() >= WORTH_A_WORD).collect();
         both.sort_by(|one, other| share(other).total_cmp(&share(one)));

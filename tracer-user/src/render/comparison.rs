@@ -11,6 +11,7 @@ use super::{
     time::Micros,
 };
 use crate::{
+    analyze::Distribution,
     comparison::{AtSize, Comparison, Cpus, Gap, GapRow, Measured, Run, Stage},
     export::{
         Human,
@@ -84,15 +85,21 @@ fn write_title(size: &AtSize, cpus: Cpus, out: &mut (impl Write + ?Sized)) -> io
 /// A line of the end-to-end table: its title, and how to find its figure, ns.
 type Line = (&'static str, fn(&Measured) -> Option<u64>);
 
+/// What so many do not exceed; `None` if there are too few for one of them to lie beyond it.
+fn quantile(times: &Distribution, part: f64) -> Option<u64> {
+    let beyond = times.count() as f64 * (1.0 - part);
+    times.quantile(part).filter(|_| beyond >= 1.0)
+}
+
 const LINES: [Line; 9] = [
-    ("round trip p50", |measured| measured.round_trip.quantile(0.5)),
+    ("round trip p50", |measured| quantile(&measured.round_trip, 0.5)),
     ("           mean", |measured| measured.round_trip.mean()),
-    ("           p90", |measured| measured.round_trip.quantile(0.9)),
-    ("           p99", |measured| measured.round_trip.quantile(0.99)),
-    ("           p99.9", |measured| measured.round_trip.quantile(0.999)),
+    ("           p90", |measured| quantile(&measured.round_trip, 0.9)),
+    ("           p99", |measured| quantile(&measured.round_trip, 0.99)),
+    ("           p99.9", |measured| quantile(&measured.round_trip, 0.999)),
     ("           max", |measured| measured.round_trip.max()),
-    ("one way    p50", |measured| measured.one_way.quantile(0.5)),
-    ("           p99", |measured| measured.one_way.quantile(0.99)),
+    ("one way    p50", |measured| quantile(&measured.one_way, 0.5)),
+    ("           p99", |measured| quantile(&measured.one_way, 0.99)),
     ("           max", |measured| measured.one_way.max()),
 ];
 

@@ -24,7 +24,7 @@ pub use self::{
     job::{Job, Shape},
     link::Link,
     pair::Pair,
-    processes::{Ends, Report, allowed_cpus, pin},
+    processes::{Ends, Report, allowed_cpus, pin, stop_signal},
     tcp::{Conversation, TcpServer},
 };
 use self::{

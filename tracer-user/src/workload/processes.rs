@@ -4,7 +4,7 @@
 use std::{
     io::{self, ErrorKind},
     os::{fd::AsFd as _, unix::net::UnixStream},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicI32, Ordering},
     time::{Duration, Instant},
 };
 
@@ -31,8 +31,13 @@ pub struct Ends {
     server: Process,
 }
 
-/// Somebody has asked this process to end.
-static STOP: AtomicBool = AtomicBool::new(false);
+/// The signal that has asked this process to end; 0 before.
+static STOP: AtomicI32 = AtomicI32::new(0);
+
+/// The signal that has asked this process to end, if [`Ends::heed_signals`] has seen one.
+pub fn stop_signal() -> Option<i32> {
+    Some(STOP.load(Ordering::Relaxed)).filter(|signal| *signal != 0)
+}
 
 /// What both ends say of a job: see [`Ends::wait`].
 #[derive(Debug)]
@@ -68,7 +73,7 @@ impl Ends {
     pub fn heed_signals(&self) -> io::Result<()> {
         for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
             let handler = move || {
-                if STOP.swap(true, Ordering::Relaxed) {
+                if STOP.swap(signal, Ordering::Relaxed) != 0 {
                     // SAFETY: `_exit` may be called anywhere and does not return.
                     unsafe { libc::_exit(128 + signal) }
                 }
@@ -77,11 +82,6 @@ impl Ends {
             unsafe { signal_hook_registry::register(signal, handler) }?;
         }
         Ok(())
-    }
-
-    /// Whether such a signal has come.
-    pub fn is_told_to_stop(&self) -> bool {
-        STOP.load(Ordering::Relaxed)
     }
 
     /// Lets both begin with a job.
@@ -107,7 +107,7 @@ impl Ends {
         let (mut client, mut server) = (None, None);
         while client.is_none() || server.is_none() {
             let pause = meanwhile()?;
-            if STOP.load(Ordering::Relaxed) {
+            if stop_signal().is_some() {
                 return Err(ErrorKind::Interrupted.into());
             }
             if begun.elapsed() > patience {

@@ -177,7 +177,7 @@ fn a_signal_ends_it_and_leaves_nothing() {
     assert!(cgroup.contains(&format!("pathtrace-{pid}")), "{cgroup}");
     // SAFETY: no memory is involved; the process is our child and has not been waited for.
     assert_eq!(unsafe { libc::kill(pid.cast_signed(), libc::SIGTERM) }, 0);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert_eq!(child.wait().unwrap().code(), Some(128 + libc::SIGTERM));
     for worker in workers {
         assert!(!Path::new("/proc").join(&worker).exists(), "{worker} is left");
     }
@@ -299,6 +299,16 @@ fn a_users_own_traffic_is_compared() {
         }
         of_kind(&lines, "gap").into_iter().for_each(assert_shared_out);
     }
+}
+
+#[test]
+fn nothing_seen_is_no_answer() {
+    let Some(backend) = one_backend() else { return };
+    let port = free_port().to_string();
+    let args = ["compare", "--backend", &backend, "--tcp", &port, "--unix", "@nobody", "--", "true"];
+    let output = pathtrace().args(args).stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains(&format!("TCP with port {port}")), "{said}");
 }
 
 #[test]

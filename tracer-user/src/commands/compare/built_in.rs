@@ -23,7 +23,7 @@ use crate::{
     comparison::{AtSize, Comparison, Measured, Messages, Run, ShortCut, Stream},
     filter::{Filter, UnixName},
     model::Path,
-    workload::{Ends, Link, Pair},
+    workload::{Ends, Link, Pair, stop_signal},
 };
 
 /// Each connection is measured so often, in turn with the others, so that what else the machine does meets all alike.
@@ -70,8 +70,8 @@ pub(super) fn compare(args: &CompareArgs) -> Result<Comparison, Failure> {
     let paces = measure(args, &mut ends, &links, &mut sizes, &mut left_out, &progress)?;
 
     let mut tracer = Tracer::attach(&args.engine, filter)?;
-    if ends.is_told_to_stop() {
-        return Err(Failure::Interrupted);
+    if let Some(signal) = stop_signal() {
+        return Err(Failure::Interrupted { signal });
     }
     let mut latencies = LatencyTable::default();
     for (size, paces) in sizes.iter_mut().zip(&paces) {
@@ -158,9 +158,9 @@ fn place(links: &[Link], link: Link) -> u32 {
 }
 
 fn failed(link: Link) -> impl FnOnce(io::Error) -> Failure {
-    move |source| match source.kind() {
-        io::ErrorKind::Interrupted => Failure::Interrupted,
-        _ => Failure::Exchange { link, source },
+    move |source| match stop_signal() {
+        Some(signal) => Failure::Interrupted { signal },
+        None => Failure::Exchange { link, source },
     }
 }
 

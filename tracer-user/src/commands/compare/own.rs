@@ -9,7 +9,7 @@ use std::{
 use crate::{
     analyze::Summary,
     cli::{CompareArgs, FilterArgs, TraceArgs},
-    commands::{Failure, Outcome, trace::trace, wanted::port},
+    commands::{Failure, Outcome, say, trace::trace, wanted::port},
     comparison::{AtSize, Comparison, Cpus, Messages, Run},
     filter::{Filter, UnixName},
     model::{Path, Protocol},
@@ -37,6 +37,22 @@ pub(super) fn compare(
     let outcome = trace(&trace_args(args), filter, 0, open, None)?;
     // Whatever ends a trace, its summary is written.
     let comparison = found.take().ok_or_else(|| Failure::Output(io::ErrorKind::UnexpectedEof.into()))?;
+    let unseen = comparison.sizes.iter().flat_map(|size| &size.runs);
+    let unseen: Vec<Link> = unseen
+        .filter(|run| run.messages.as_ref().is_none_or(|all| all.sent() == 0))
+        .map(|run| run.link)
+        .collect();
+    for link in &unseen {
+        let what = if *link == Link::Tcp {
+            format!("TCP with port {tcp}")
+        } else {
+            format!("UNIX sockets of {unix}")
+        };
+        say(&format!(
+            "pathtrace: no data was sent over {what} while it was traced, so there is nothing to compare\n"
+        ));
+    }
+    let outcome = if outcome == Outcome::Done && !unseen.is_empty() { Outcome::Unknown } else { outcome };
     Ok((comparison, outcome))
 }
 
