@@ -91,7 +91,7 @@ fn quantile(times: &Distribution, part: f64) -> Option<u64> {
     times.quantile(part).filter(|_| beyond >= 1.0)
 }
 
-const LINES: [Line; 9] = [
+const LINES: [Line; 11] = [
     ("round trip p50", |measured| quantile(&measured.round_trip, 0.5)),
     ("           mean", |measured| measured.round_trip.mean()),
     ("           p90", |measured| quantile(&measured.round_trip, 0.9)),
@@ -99,7 +99,9 @@ const LINES: [Line; 9] = [
     ("           p99.9", |measured| quantile(&measured.round_trip, 0.999)),
     ("           max", |measured| measured.round_trip.max()),
     ("one way    p50", |measured| quantile(&measured.one_way, 0.5)),
+    ("           p90", |measured| quantile(&measured.one_way, 0.9)),
     ("           p99", |measured| quantile(&measured.one_way, 0.99)),
+    ("           p99.9", |measured| quantile(&measured.one_way, 0.999)),
     ("           max", |measured| measured.one_way.max()),
 ];
 
@@ -210,14 +212,20 @@ fn write_ways(size: &AtSize, style: Style, out: &mut (impl Write + ?Sized)) -> i
         return Ok(());
     }
     let paint = Paint(style.color);
-    writeln!(out, " {}", paint.tone(Tone::Strong, "THE WAY, with µs between hops (medians)"))?;
-    for (link, way) in ways {
+    writeln!(
+        out,
+        " {}",
+        paint.tone(Tone::Strong, "THE WAY, with µs between hops (medians); *: in no other of these ways")
+    )?;
+    for (link, way) in &ways {
+        let others = || ways.iter().filter(|(other, _)| other != link).flat_map(|(_, way)| &way.steps);
         write!(out, "   {link} ({} of the messages):", Percent(way.share))?;
         for (at, (point, ns)) in way.steps.iter().enumerate() {
             if at > 0 {
                 write!(out, " {}", paint.tone(Tone::Faint, format_args!("+{}", Micros(*ns))))?;
             }
-            write!(out, " {}", point.row().hop)?;
+            let is_shared = ways.len() == 1 || others().any(|(other, _)| other == point);
+            write!(out, " {}{}", point.row().hop, if is_shared { "" } else { "*" })?;
         }
         writeln!(out)?;
     }
