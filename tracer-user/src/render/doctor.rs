@@ -5,11 +5,12 @@ use std::{
     io::{self, Write},
 };
 
-use comfy_table::{Attribute, Cell, Color, Table, presets};
+use comfy_table::{Attribute, Cell, Color, Table};
 use tracer_common::probes::{Backend, Point};
 
 use super::{
     Style,
+    grid::list,
     paint::{Paint, Tone},
     unattached::Unattached,
 };
@@ -159,17 +160,10 @@ impl Notes {
 
 /// A row for each point, a column for each backend, what a run takes, and whether it fired.
 fn table(trial: &Trial, notes: &mut Notes, style: Style) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    if style.color {
-        table.enforce_styling()
-    } else {
-        table.force_no_tty()
-    };
     let mut headings = vec!["PROBE POINT".to_owned()];
     headings.extend(trial.alone.iter().map(|(backend, _)| backend.name().to_uppercase()));
     headings.extend(["TAKEN", "SELF-TEST"].map(str::to_owned));
-    table.set_header(headings);
+    let mut table = list(headings, style);
     for (point, _) in trial.taken.tried() {
         table.add_row(row(trial, point, notes));
     }

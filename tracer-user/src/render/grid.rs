@@ -1,4 +1,4 @@
-//! Tables without lines, first column to the left, all others to the right.
+//! Tables without lines; of figures, the first column to the left, all others to the right.
 
 use std::{
     fmt::Display,
@@ -9,8 +9,8 @@ use comfy_table::{Attribute, Cell, CellAlignment, Row, Table, presets};
 
 use super::Style;
 
-/// An empty table.
-pub(super) fn grid(headings: impl Into<Row>, style: Style) -> Table {
+/// A table of which only the headings are there, all columns to the left.
+pub(super) fn list(headings: impl Into<Row>, style: Style) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     if style.color {
@@ -19,6 +19,12 @@ pub(super) fn grid(headings: impl Into<Row>, style: Style) -> Table {
         table.force_no_tty()
     };
     table.set_header(headings);
+    table
+}
+
+/// The same for figures.
+pub(super) fn grid(headings: impl Into<Row>, style: Style) -> Table {
+    let mut table = list(headings, style);
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

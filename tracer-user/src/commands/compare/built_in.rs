@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     cpus,
-    measure::{self, Cell, Pace, jobs, stamps},
+    measure::{self, Cell, LOOK, Pace, jobs, stamps},
 };
 use crate::{
     analyze::LatencyTable,
@@ -221,7 +221,7 @@ fn a_round(
         None => pace.round_trips(time),
     };
     for count in jobs(count) {
-        let report = cell.round_trips(ends, count, pace.round_trip(), || Ok(DRAIN * 20))?;
+        let report = cell.round_trips(ends, count, pace.round_trip(), || LOOK)?;
         measure::add(run.untraced.get_or_insert_default(), &stamps(&report));
     }
     for count in pace.messages(time / 2).into_iter().flat_map(jobs) {
@@ -247,7 +247,7 @@ fn trace(
     let mut shown = Ok(());
     let report = cell.round_trips(ends, count, pace.round_trip(), || {
         shown = tracer.pump();
-        Ok(DRAIN)
+        DRAIN
     });
     let report = report.map_err(failed(run.link))?;
     shown?;

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How many times longer than it should.
 const PATIENT: u32 = 10;
 /// How often processes are looked after that nobody traces.
-const LOOK: Duration = Duration::from_millis(20);
+pub(super) const LOOK: Duration = Duration::from_millis(20);
 
 /// A connection, and messages of one size over it.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ impl Cell {
     pub(super) fn pace(self, ends: &mut Ends, streams: bool) -> io::Result<Pace> {
         // Nothing is known yet but how much there is to copy.
         let unknown = Duration::from_millis(10 + u64::from(self.bytes / SLOW));
-        let report = self.round_trips(ends, TRIAL, unknown, || Ok(LOOK))?;
+        let report = self.round_trips(ends, TRIAL, unknown, || LOOK)?;
         let round_trip_ns = measured(&stamps(&report)).round_trip.quantile(0.5).unwrap_or(1);
         let message_ns = if streams {
             let stream = self.stream(ends, TRIAL, unknown)?;
@@ -96,7 +96,7 @@ impl Cell {
         ends: &mut Ends,
         count: u32,
         each: Duration,
-        meanwhile: impl FnMut() -> io::Result<Duration>,
+        meanwhile: impl FnMut() -> Duration,
     ) -> io::Result<Report> {
         let job =
             Job { pair: self.pair, shape: Shape::RoundTrips, bytes: self.bytes, count, warm_up: WARM_UP };
@@ -108,7 +108,7 @@ impl Cell {
     pub(super) fn stream(self, ends: &mut Ends, count: u32, each: Duration) -> io::Result<Stream> {
         let job = Job { pair: self.pair, shape: Shape::Stream, bytes: self.bytes, count, warm_up: 0 };
         ends.begin(job)?;
-        let report = ends.wait(job, patience(count, each), || Ok(LOOK))?;
+        let report = ends.wait(job, patience(count, each), || LOOK)?;
         let (Some(begun), Some(had)) = (report.client.first(), report.server.first()) else {
             return Err(io::ErrorKind::InvalidData.into());
         };
