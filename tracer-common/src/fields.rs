@@ -11,7 +11,9 @@ macro_rules! kernel_fields {
         $expand! {
             SK_BUFF_HEAD = "sk_buff"."head";
             SK_BUFF_DATA = "sk_buff"."data";
+            SK_BUFF_TAIL = "sk_buff"."tail";
             SK_BUFF_LEN = "sk_buff"."len";
+            SK_BUFF_DATA_LEN = "sk_buff"."data_len";
             SK_BUFF_DEV = "sk_buff"."dev";
             SK_BUFF_PROTOCOL = "sk_buff"."protocol";
             SK_BUFF_NETWORK_HEADER = "sk_buff"."network_header";
@@ -55,6 +57,7 @@ macro_rules! kernel_fields {
             UNIX_SOCK_ADDR = "unix_sock"."addr";
             UNIX_ADDRESS_LEN = "unix_address"."len";
             UNIX_ADDRESS_NAME = "unix_address"."name";
+            TCP_CB_SEQ = "tcp_skb_cb"."seq";
             UNIX_CB_FP = "unix_skb_parms"."fp";
             UNIX_CB_CONSUMED = "unix_skb_parms"."consumed";
             SCM_FP_COUNT = "scm_fp_list"."count";
@@ -67,13 +70,15 @@ macro_rules! kernel_fields {
             NSPROXY_NET = "nsproxy"."net_ns";
             TASK_FILES = "task_struct"."files";
             FILES_FDT = "files_struct"."fdt";
+            FILES_FDTAB = "files_struct"."fdtab";
+            FILES_FD_ARRAY = "files_struct"."fd_array";
             FDTABLE_MAX_FDS = "fdtable"."max_fds";
             FDTABLE_FD = "fdtable"."fd";
             FILE_INODE = "file"."f_inode";
             FILE_PRIVATE_DATA = "file"."private_data";
             INODE_MODE = "inode"."i_mode";
             INODE_INO = "inode"."i_ino";
-            SOCKET_INODE = "socket_alloc"."vfs_inode";
+            SOCKET_FILE = "socket"."file";
             SOCKET_SK = "socket"."sk";
             MSGHDR_NAME = "msghdr"."msg_name";
             MSGHDR_NAMELEN = "msghdr"."msg_namelen";

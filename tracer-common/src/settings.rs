@@ -17,6 +17,8 @@ pub const DROPS_HAVE_REASONS: &str = "DROPS_HAVE_REASONS";
 
 /// Name of the global `[u32; 11]`: the numbers of the system calls that are looked at, in the order of [`Calls`].
 pub const SYSTEM_CALLS: &str = "SYSTEM_CALLS";
+/// Name of the global `u64`: those of them that send or connect and have a number below 64, a bit each.
+pub const LOW_CALLS: &str = "LOW_CALLS";
 /// Name of the global `[u32; 6]`: where the six arguments of a system call lie in `struct pt_regs`, bytes.
 pub const CALL_ARGUMENTS: &str = "CALL_ARGUMENTS";
 /// Name of the global `u32`: where the number of a system call lies in `struct pt_regs`, bytes.
@@ -24,6 +26,10 @@ pub const CALL_NUMBER: &str = "CALL_NUMBER";
 /// Name of the global `u32`: whether programs can ask for the registers of the system call that they run in
 /// (`bpf_task_pt_regs`, kernel 5.15).
 pub const CALLS_ARE_SEEN: &str = "CALLS_ARE_SEEN";
+
+/// Name of the global `u32`: whether programs can ask for the `task_struct` on the CPU as one (`bpf_get_current_task_btf`,
+/// kernel 5.11).
+pub const TASKS_ARE_TYPED: &str = "TASKS_ARE_TYPED";
 
 /// Name of the global `u16`: the port whose connections the socket map takes, host byte order.
 pub const SOCKMAP_PORT: &str = "SOCKMAP_PORT";

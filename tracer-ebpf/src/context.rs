@@ -4,12 +4,18 @@ use core::ffi::c_void;
 
 use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
 
-use crate::kread;
+use crate::kread::{self, Pointer, Raw, Typed};
 
 /// Access to argument `n` as a register's 64 bits. `n` must be a constant once everything is inlined.
 pub(crate) trait Args {
+    /// What an argument that points to a struct of the kernel is read through.
+    type Pointer: Pointer;
+
     /// Argument `n`, from 0; 0 where the calling convention has no such register.
     fn arg(&self, n: usize) -> u64;
+
+    /// The same as a pointer.
+    fn pointer(&self, n: usize) -> Self::Pointer;
 
     /// The same as a plain number: of a typed pointer that may be null the verifier allows no arithmetic.
     fn number(&self, n: usize) -> u64;
@@ -19,6 +25,13 @@ pub(crate) trait Args {
 pub(crate) struct BtfArgs(pub(crate) *mut c_void);
 
 impl Args for BtfArgs {
+    type Pointer = Typed;
+
+    #[inline(always)]
+    fn pointer(&self, n: usize) -> Typed {
+        Typed::to(self.arg(n))
+    }
+
     #[inline(always)]
     fn arg(&self, n: usize) -> u64 {
         // SAFETY: the verifier knows how many arguments there are and refuses the program if `n` is beyond them.
@@ -35,6 +48,13 @@ impl Args for BtfArgs {
 pub(crate) struct Registers(pub(crate) *mut c_void);
 
 impl Args for Registers {
+    type Pointer = Raw;
+
+    #[inline(always)]
+    fn pointer(&self, n: usize) -> Raw {
+        Raw(self.arg(n))
+    }
+
     #[inline(always)]
     fn arg(&self, n: usize) -> u64 {
         ProbeContext { regs: self.0.cast::<pt_regs>() }.arg(n).unwrap_or(0)

@@ -12,8 +12,8 @@ use tracer_common::settings::{
 
 use crate::{
     flow::{self, FlowKey},
-    kread::{self, Address, offset},
-    packet::{ICMP, ICMPV6, TCP, UDP, halves},
+    kread::Pointer,
+    packet::{ICMP, ICMPV6, TCP, UDP},
     record,
     words::{Name, is_zero},
 };
@@ -75,7 +75,7 @@ fn needed_of_process() -> u32 {
 /// Whether a packet's own words say that it may be wanted. Ports in host byte order.
 #[inline(always)]
 pub(crate) fn packet(key: &FlowKey) -> bool {
-    packet_anywhere(key) && (NAMESPACES.load()[0] == 0 || namespace(key.net))
+    packet_anywhere(key) && wants(&NAMESPACES, key.netns)
 }
 
 /// [`packet`] where the namespace cannot be told.
@@ -174,15 +174,10 @@ pub(crate) fn has_namespaces() -> bool {
     NAMESPACES.load()[0] != 0
 }
 
-#[inline(always)]
-fn namespace(net: Address) -> bool {
-    wants(&NAMESPACES, kread::u32_field(net, &offset::NET_INUM))
-}
-
 /// `--host`, `--saddr` and `--daddr`: values of one kind are joined with OR, the kinds with AND.
 #[inline(never)]
 fn addresses(key: &FlowKey) -> bool {
-    let (source, destination) = (halves(&key.saddr), halves(&key.daddr));
+    let (source, destination) = (key.saddr, key.daddr);
     let count = ADDRESS_COUNT.load();
     // A bit for each side: asked for, and matched.
     let (mut asked, mut matched) = (0, 0);
@@ -233,12 +228,12 @@ fn current_process() -> u32 {
 
 /// [`ON_DEVICE`] if the device is a wanted one.
 #[inline(always)]
-pub(crate) fn device(dev: Address) -> u32 {
+pub(crate) fn device(dev: impl Pointer) -> u32 {
     if INTERFACE_COUNT.load() == 0 { 0 } else { is_wanted_device(dev) }
 }
 
 #[inline(never)]
-fn is_wanted_device(dev: Address) -> u32 {
+fn is_wanted_device(dev: impl Pointer) -> u32 {
     if is_among(&INTERFACES, INTERFACE_COUNT.load(), flow::device_name(dev)) { ON_DEVICE } else { 0 }
 }
 

@@ -10,7 +10,8 @@ use tracer_common::event::{DeviceRecord, FlowRecord, KIND_DEVICE, KIND_FLOW, NO_
 use crate::{
     counter::add,
     filter,
-    kread::{self, Address, Plain, offset},
+    kread::{Address, Fields, Plain, Pointer, offset},
+    numbers,
     packet::Packet,
     record::{self, Meta},
     words::{Name, bytes_of, is_zero, until_nul},
@@ -30,15 +31,17 @@ pub(crate) const LOOPBACK: u32 = 1;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct FlowKey {
-    /// Address of the `struct net`: the same addresses and ports mean another flow in another namespace.
-    pub(crate) net: u64,
-    pub(crate) saddr: [u8; 16],
-    pub(crate) daddr: [u8; 16],
+    /// In memory order, as two words; IPv4 in the first four bytes, the rest zero.
+    pub(crate) saddr: [u64; 2],
+    pub(crate) daddr: [u64; 2],
+    /// Inode number of the namespace: the same addresses and ports mean another flow in another one.
+    pub(crate) netns: u32,
     pub(crate) sport: u16,
     pub(crate) dport: u16,
     pub(crate) protocol: u8,
     pub(crate) family: u8,
     pub(crate) pad: u16,
+    pub(crate) pad2: u32,
 }
 
 // SAFETY: integers and arrays of them, without padding.
@@ -86,35 +89,25 @@ static FLOW_COUNT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Devices that were announced, by namespace and index; the value is the name they had.
 #[map]
-static DEVICES: LruHashMap<[u64; 2], Name> = LruHashMap::with_max_entries(1024, 0);
+static DEVICES: LruHashMap<[u32; 2], Name> = LruHashMap::with_max_entries(1024, 0);
 
-/// The number of the flow, of which `seen` was seen now; [`NO_FLOW`] if it is new and cannot be announced, which the next
-/// hop tries again. `None` if the filter does not want it.
-#[inline(always)]
-pub(crate) fn wanted(key: &FlowKey, seen: u32) -> Option<u64> {
-    wanted_since(key, seen, 0)
-}
-
-/// [`wanted`] where the namespace may not be known: then it is left to the other filters.
+/// The number of a flow, of which `seen` was seen now, [`NO_FLOW`] if it is new and cannot be announced, which the next hop
+/// tries again. `None` if the filter does not want it. Where the namespace is not known it is left to the other filters.
 #[inline(always)]
 pub(crate) fn wanted_somewhere(key: &FlowKey, seen: u32) -> Option<u64> {
-    let may_be = if key.net == 0 { filter::packet_anywhere(key) } else { filter::packet(key) };
+    let may_be = if key.netns == 0 { filter::packet_anywhere(key) } else { filter::packet(key) };
     may_be.then(|| number_if_seen(key, seen, 0)).flatten()
 }
 
-/// [`wanted`] for a packet, which may begin a connection.
+/// The number of the flow of a packet, which may begin a connection, and which the filter's own words want.
 #[inline(always)]
-pub(crate) fn wanted_packet(packet: &Packet, seen: u32) -> Option<u64> {
-    wanted_since(&packet.key, seen, packet.begins())
+pub(crate) fn number_of(packet: &Packet, seen: u32) -> Option<u64> {
+    number_if_seen(&packet.key, seen, packet.begins())
 }
 
+/// The number of a flow that the filter's own words want, if what was seen of it is enough. `syn`: as in [`Known::syn`].
 #[inline(always)]
-fn wanted_since(key: &FlowKey, seen: u32, syn: u32) -> Option<u64> {
-    filter::packet(key).then(|| number_if_seen(key, seen, syn)).flatten()
-}
-
-#[inline(always)]
-fn number_if_seen(key: &FlowKey, seen: u32, syn: u32) -> Option<u64> {
+pub(crate) fn number_if_seen(key: &FlowKey, seen: u32, syn: u32) -> Option<u64> {
     // Constants, so for most filters nothing is left of this.
     let needed = filter::needed_of_flow();
     if needed == 0 {
@@ -185,14 +178,20 @@ pub(crate) fn arrives(meta: &Meta, skb: Address, packet: &Packet) -> u32 {
 
 #[inline(always)]
 fn number(key: &FlowKey, seen: u32) -> u64 {
+    let recent = numbers::find(key);
+    if recent == NO_FLOW { number_in_table(key, seen) } else { recent }
+}
+
+#[inline(never)]
+fn number_in_table(key: &FlowKey, seen: u32) -> u64 {
     // SAFETY: an LRU map may hand this entry to another flow between look-up and load only after 65536 younger ones;
     // the number is 8 aligned bytes, so the load is not torn.
-    if let Some(known) = unsafe { FLOWS.get(key) }
-        && known.id != NO_FLOW
-    {
-        return known.id;
+    let known = unsafe { FLOWS.get(key) }.map_or(NO_FLOW, |known| known.id);
+    let number = if known == NO_FLOW { announce(key, seen) } else { known };
+    if number != NO_FLOW {
+        numbers::keep(key, number);
     }
-    announce(key, seen)
+    number
 }
 
 /// A function of its own, as hardly any packet needs it, and its record would take stack from all.
@@ -206,10 +205,10 @@ fn announce(key: &FlowKey, seen: u32) -> u64 {
             protocol: key.protocol,
             family: key.family,
             pad: 0,
-            netns: kread::u32_field(key.net, &offset::NET_INUM),
+            netns: key.netns,
             id,
-            saddr: key.saddr,
-            daddr: key.daddr,
+            saddr: bytes_of(key.saddr),
+            daddr: bytes_of(key.daddr),
             sport: key.sport,
             dport: key.dport,
             pad2: 0,
@@ -254,32 +253,31 @@ fn next_number() -> Option<u64> {
     None
 }
 
+/// The namespace that a device is in.
+#[inline(always)]
+pub(crate) fn namespace_of(dev: impl Pointer) -> u32 {
+    dev.pointer(&offset::NET_DEVICE_NET).field(&offset::NET_INUM)
+}
+
 /// What a device is called.
 #[inline(always)]
-pub(crate) fn device_name(dev: Address) -> Name {
-    until_nul(kread::read(dev, u64::from(offset::NET_DEVICE_NAME.load())))
+pub(crate) fn device_name(dev: impl Pointer) -> Name {
+    until_nul(dev.raw().words(&offset::NET_DEVICE_NAME))
 }
 
 /// Announces the name of a device, if it is not known under this name yet. A function of its own for the stack's sake.
 #[inline(never)]
-pub(crate) fn device(dev: Address, net: Address, ifindex: u32) {
+pub(crate) fn device(dev: impl Pointer, netns: u32, ifindex: u32) {
     let name = device_name(dev);
-    let key = [net, u64::from(ifindex)];
+    let key = [netns, ifindex];
     // SAFETY: a torn name only makes the comparison fail, and the name is sent once more.
     if let Some(known) = unsafe { DEVICES.get(key) }
         && *known == name
     {
         return;
     }
-    let record = DeviceRecord {
-        kind: KIND_DEVICE,
-        pad: 0,
-        pad3: 0,
-        ifindex,
-        netns: kread::u32_field(net, &offset::NET_INUM),
-        pad2: 0,
-        name: bytes_of(name),
-    };
+    let record =
+        DeviceRecord { kind: KIND_DEVICE, pad: 0, pad3: 0, ifindex, netns, pad2: 0, name: bytes_of(name) };
     if record::submit(KIND_DEVICE, record) {
         let _ = DEVICES.insert(key, name, 0);
     }
@@ -294,16 +292,29 @@ pub(crate) enum Direction {
     In,
 }
 
-/// Fills in the flow of a connected IPv4 or IPv6 socket; says whether it is one. A socket of family `AF_INET6` whose
-/// peer is an IPv4-mapped address carries IPv4 packets, so its flow is an IPv4 flow.
+/// Fills in the flow of a connected IPv4 or IPv6 socket; says whether it is one.
 #[inline(always)]
-pub(crate) fn of_socket(sk: Address, direction: Direction, key: &mut FlowKey) -> bool {
-    let dport = u16::from_be(kread::u16_field(sk, &offset::SOCK_DPORT));
+pub(crate) fn of_socket(sk: impl Pointer, direction: Direction, key: &mut FlowKey) -> bool {
+    // More than a byte: IPPROTO_MPTCP is 262, and such a socket is no `tcp_sock`.
+    let protocol: u16 = sk.field(&offset::SOCK_PROTOCOL);
+    if protocol > 0xff || !ends_of(sk, direction, key) {
+        return false;
+    }
+    key.protocol = protocol as u8;
+    key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
+    true
+}
+
+/// Fills in addresses and ports of a connected socket; says whether it is one of IP. A socket of family `AF_INET6` whose peer is
+/// an IPv4-mapped address carries IPv4 packets, so its flow is an IPv4 flow.
+#[inline(always)]
+pub(crate) fn ends_of(sk: impl Fields, direction: Direction, key: &mut FlowKey) -> bool {
+    let dport = u16::from_be(sk.field(&offset::SOCK_DPORT));
     if dport == 0 {
         return false;
     }
-    let num = kread::u16_field(sk, &offset::SOCK_NUM);
-    key.family = kread::u16_field(sk, &offset::SOCK_FAMILY) as u8;
+    let num = sk.field(&offset::SOCK_NUM);
+    key.family = sk.field::<u16>(&offset::SOCK_FAMILY) as u8;
     let (local, peer) = match direction {
         Direction::Out => {
             (key.sport, key.dport) = (num, dport);
@@ -315,32 +326,23 @@ pub(crate) fn of_socket(sk: Address, direction: Direction, key: &mut FlowKey) ->
         }
     };
     if key.family == AF_INET6 {
-        kread::read_into(sk, u64::from(offset::SOCK_V6_DADDR.load()), peer);
-        if is_v4_mapped(peer) {
+        let address = sk.words(&offset::SOCK_V6_DADDR);
+        if is_v4_mapped(address) {
             key.family = AF_INET;
-            kread::zero(peer);
         } else {
-            kread::read_into(sk, u64::from(offset::SOCK_V6_RCV_SADDR.load()), local);
+            (*peer, *local) = (address, sk.words(&offset::SOCK_V6_RCV_SADDR));
         }
     }
     if key.family == AF_INET {
-        peer[..4].copy_from_slice(&kread::u32_field(sk, &offset::SOCK_DADDR).to_ne_bytes());
-        local[..4].copy_from_slice(&kread::u32_field(sk, &offset::SOCK_RCV_SADDR).to_ne_bytes());
-    } else if key.family != AF_INET6 {
-        return false;
+        peer[0] = u64::from(sk.field::<u32>(&offset::SOCK_DADDR));
+        local[0] = u64::from(sk.field::<u32>(&offset::SOCK_RCV_SADDR));
+        return true;
     }
-    // More than a byte: IPPROTO_MPTCP is 262, and such a socket is no `tcp_sock`.
-    let protocol = kread::u16_field(sk, &offset::SOCK_PROTOCOL);
-    if protocol > 0xff {
-        return false;
-    }
-    key.protocol = protocol as u8;
-    key.net = kread::u64_field(sk, &offset::SOCK_NET);
-    true
+    key.family == AF_INET6
 }
 
 /// `::ffff:a.b.c.d`.
 #[inline(always)]
-fn is_v4_mapped(address: &[u8; 16]) -> bool {
-    matches!(address, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, ..])
+fn is_v4_mapped([first, second]: [u64; 2]) -> bool {
+    first == 0 && second as u32 == u32::from_ne_bytes([0, 0, 0xff, 0xff])
 }

@@ -61,19 +61,6 @@ pub(crate) fn read<T: Plain>(address: Address, offset: u64) -> T {
     }
 }
 
-/// [`read`], to a place that is there.
-#[inline(always)]
-pub(crate) fn read_into<T: Plain>(address: Address, offset: u64, value: &mut T) {
-    // SAFETY: as in `read`.
-    unsafe {
-        bpf_probe_read_kernel(
-            core::ptr::from_mut(value).cast(),
-            size_of::<T>() as u32,
-            address.wrapping_add(offset) as *const _,
-        );
-    }
-}
-
 /// Reads the `T` at an address of the process on the CPU; zeroes if it cannot be read.
 #[inline(always)]
 pub(crate) fn read_user<T: Plain>(address: Address) -> T {
@@ -128,22 +115,169 @@ pub(crate) fn zeroed<T: Plain>(value: &mut MaybeUninit<T>) -> &mut T {
     unsafe { value.assume_init_mut() }
 }
 
-/// Zeroes an address, as [`zeroed`] does.
-#[inline(always)]
-pub(crate) fn zero(address: &mut [u8; 16]) {
-    for byte in address {
-        // SAFETY: a valid reference; volatile as above.
-        unsafe { core::ptr::from_mut(byte).write_volatile(0) };
+/// What fields of a struct of the kernel are read from.
+pub(crate) trait Fields: Copy {
+    /// Reads the field at this place, which must be as large as `T`; zeroes if it cannot be read.
+    fn read<T: Plain>(self, offset: u64) -> T;
+
+    /// Reads a field.
+    #[inline(always)]
+    fn field<T: Plain>(self, field: &Global<u32>) -> T {
+        self.read(u64::from(field.load()))
+    }
+
+    /// Reads 16 bytes of an array, or of a union of arrays.
+    #[inline(always)]
+    fn words(self, field: &Global<u32>) -> [u64; 2] {
+        let offset = u64::from(field.load());
+        [self.read(offset), self.read(offset.wrapping_add(8))]
     }
 }
 
-macro_rules! field_readers {
-    ($($name:ident: $type:ty),*) => {$(
-        /// Reads a field of the struct at `address`, 0 if it cannot be read.
-        #[inline(always)]
-        pub(crate) fn $name(address: Address, field: &Global<u32>) -> $type {
-            read(address, u64::from(field.load()))
-        }
-    )*};
+/// A pointer to a struct of the kernel; null where there is none, whose fields are all 0.
+///
+/// A helper's call for each field is most of what a program costs (40 ns on a machine with return thunks, where a load takes
+/// less than one), so fields are loaded wherever the verifier knows the struct.
+pub(crate) trait Pointer: Fields {
+    /// One to this address.
+    fn to(address: Address) -> Self;
+    /// Where it points to, as a number.
+    fn address(self) -> Address;
+
+    /// Reads a field that points to a struct.
+    #[inline(always)]
+    fn pointer(self, field: &Global<u32>) -> Self {
+        Self::to(self.field(field))
+    }
+
+    /// The struct that lies within this one.
+    fn inner(self, field: &Global<u32>) -> Self;
+
+    /// The same memory as what the verifier does not know: the larger struct that this one is the beginning of.
+    #[inline(always)]
+    fn raw(self) -> Raw {
+        Raw(self.address())
+    }
+
+    /// Whether it points to nothing. Of some pointers the verifier wants to know before their fields are loaded.
+    fn is_null(self) -> bool;
 }
-field_readers!(u8_field: u8, u16_field: u16, u32_field: u32, u64_field: u64);
+
+/// A pointer of which the verifier knows the struct: an argument of a program whose types it knows, or what such a struct points
+/// to. A load that fails gives 0 (`BPF_PROBE_MEM`).
+#[derive(Clone, Copy)]
+pub(crate) struct Typed(Address);
+
+/// A pointer that is just a number.
+#[derive(Clone, Copy)]
+pub(crate) struct Raw(pub(crate) Address);
+
+impl Pointer for Typed {
+    #[inline(always)]
+    fn to(address: Address) -> Self {
+        Self(address)
+    }
+
+    /// Negated twice: on pointers the verifier allows hardly any arithmetic, but what it does not follow is a number for it (for
+    /// those who may see addresses, `CAP_PERFMON`).
+    #[inline(always)]
+    fn address(self) -> Address {
+        #[cfg_attr(not(target_arch = "bpf"), expect(unused_mut, reason = "the assembly is for BPF only"))]
+        let mut address = self.0;
+        #[cfg(target_arch = "bpf")]
+        // SAFETY: arithmetic on one register.
+        unsafe {
+            core::arch::asm!(
+                "{address} = -{address}",
+                "{address} = -{address}",
+                address = inout(reg) address,
+                options(pure, nomem, nostack)
+            );
+        }
+        address
+    }
+
+    #[inline(always)]
+    fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    fn inner(self, field: &Global<u32>) -> Self {
+        Self(self.0.wrapping_add(u64::from(field.load())))
+    }
+}
+
+impl Fields for Typed {
+    #[inline(always)]
+    fn read<T: Plain>(self, offset: u64) -> T {
+        // SAFETY: the verifier accepts the load only where it knows the struct, and the kernel catches its faults. Volatile, as
+        // it wants each field read by itself, and LLVM would join neighbours.
+        unsafe { (self.0.wrapping_add(offset) as *const T).read_volatile() }
+    }
+}
+
+impl Pointer for Raw {
+    #[inline(always)]
+    fn to(address: Address) -> Self {
+        Self(address)
+    }
+
+    #[inline(always)]
+    fn address(self) -> Address {
+        self.0
+    }
+
+    #[inline(always)]
+    fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    fn inner(self, field: &Global<u32>) -> Self {
+        Self(self.0.wrapping_add(u64::from(field.load())))
+    }
+}
+
+impl Fields for Raw {
+    #[inline(always)]
+    fn read<T: Plain>(self, offset: u64) -> T {
+        read(self.0, offset)
+    }
+
+    #[inline(always)]
+    fn words(self, field: &Global<u32>) -> [u64; 2] {
+        self.field(field)
+    }
+}
+
+/// The beginning of a struct that is read from at most [`COPIED`] bytes on, read at once: one call of a helper for all its fields.
+#[derive(Clone, Copy)]
+pub(crate) struct Copied<'a>(&'a [u64; COPIED / 8]);
+
+/// Bytes of a [`Copied`]: `struct sock_common` up to its addresses.
+pub(crate) const COPIED: usize = 96;
+
+impl<'a> Copied<'a> {
+    /// Reads the beginning of the struct at `from` to `room`.
+    #[inline(always)]
+    pub(crate) fn of(from: Raw, room: &'a mut MaybeUninit<[u64; COPIED / 8]>) -> Self {
+        *room = MaybeUninit::new(read(from.0, 0));
+        // SAFETY: it was just written.
+        Self(unsafe { room.assume_init_ref() })
+    }
+}
+
+impl Fields for Copied<'_> {
+    #[inline(always)]
+    fn read<T: Plain>(self, offset: u64) -> T {
+        const { assert!(size_of::<T>() <= size_of::<u64>()) };
+        let offset = offset as usize;
+        if offset + size_of::<T>() > COPIED {
+            // SAFETY: `T: Plain` says that zeroes are a value.
+            return unsafe { core::mem::zeroed() };
+        }
+        // SAFETY: within the array, as just checked, and aligned as the kernel aligns the field.
+        unsafe { core::ptr::from_ref(self.0).cast::<u8>().add(offset).cast::<T>().read() }
+    }
+}

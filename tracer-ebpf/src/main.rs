@@ -22,9 +22,11 @@ mod counter;
 mod filter;
 mod flow;
 mod kread;
+mod numbers;
 mod object;
 mod packet;
 mod readers;
+mod recent;
 mod record;
 mod words;
 
@@ -34,7 +36,7 @@ use tracer_common::probes::{Backend, Context, Point};
 
 use crate::{
     context::{BtfArgs, Registers},
-    record::Meta,
+    record::Probe,
 };
 
 macro_rules! function_programs {
@@ -42,8 +44,8 @@ macro_rules! function_programs {
         #[unsafe(export_name = concat!("fentry_", $hop))]
         #[unsafe(link_section = "fentry")]
         extern "C" fn fentry(ctx: *mut c_void) -> i32 {
-            if let Some(meta) = Meta::start(Point::$id, Backend::Fentry, Context::$context) {
-                readers::$reader(&BtfArgs(ctx), meta, $($index),*);
+            if let Some(probe) = Probe::enabled(Point::$id, Backend::Fentry, Context::$context) {
+                readers::$reader(&BtfArgs(ctx), probe, $($index),*);
             }
             0
         }
@@ -51,8 +53,8 @@ macro_rules! function_programs {
         #[unsafe(export_name = concat!("kprobe_", $hop))]
         #[unsafe(link_section = "kprobe")]
         extern "C" fn kprobe(ctx: *mut c_void) -> i32 {
-            if let Some(meta) = Meta::start(Point::$id, Backend::Kprobe, Context::$context) {
-                readers::$reader(&Registers(ctx), meta, $($index),*);
+            if let Some(probe) = Probe::enabled(Point::$id, Backend::Kprobe, Context::$context) {
+                readers::$reader(&Registers(ctx), probe, $($index),*);
             }
             0
         }
@@ -64,8 +66,8 @@ macro_rules! tracepoint_program {
         #[unsafe(export_name = concat!("tracepoint_", $hop))]
         #[unsafe(link_section = "tp_btf")]
         extern "C" fn tracepoint(ctx: *mut c_void) -> i32 {
-            if let Some(meta) = Meta::start(Point::$id, Backend::Tracepoint, Context::$context) {
-                readers::$reader(&BtfArgs(ctx), meta, $($index),*);
+            if let Some(probe) = Probe::enabled(Point::$id, Backend::Tracepoint, Context::$context) {
+                readers::$reader(&BtfArgs(ctx), probe, $($index),*);
             }
             0
         }

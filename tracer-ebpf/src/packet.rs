@@ -4,7 +4,7 @@ use tracer_common::event::{is_icmp_error, is_icmpv6_error};
 
 use crate::{
     flow::{AF_INET, AF_INET6, FlowKey},
-    kread::{self, Address, Plain, offset},
+    kread::{self, Address, Plain, Pointer, offset},
     words::{is_zero, mix},
 };
 
@@ -27,10 +27,22 @@ const IPV6_HEADER: u32 = 40;
 /// Extension headers that are skipped at most. RFC 8200 allows each but one once.
 const EXTENSIONS: u32 = 6;
 
-/// Bytes read from the start of the network header: IPv4 and TCP without options, or IPv6's fixed header.
-const FIRST_READ: usize = 40;
+/// Bytes of IPv4's header without options.
+const IPV4_HEADER: u32 = 20;
+
 /// Bytes of a TCP header up to and with the flags, rounded up to 8.
 const TRANSPORT_READ: usize = 16;
+/// Bytes read from the start of the network header: that of IPv6 and the transport's. There is memory behind a shorter packet,
+/// as `struct skb_shared_info` follows its data.
+const FIRST_READ: usize = IPV6_HEADER as usize + TRANSPORT_READ;
+
+/// The beginning of a packet. Aligned, so that LLVM reads it in words.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+struct Bytes<const N: usize>([u8; N]);
+
+// SAFETY: bytes, and no padding as long as they are whole words.
+unsafe impl<const N: usize> Plain for Bytes<N> {}
 
 /// A packet's flow and what its TCP header says. For ICMP `seq` is the type and, in the lowest byte, the code; `ack` is the
 /// protocol of the packet that an error answers, or the identifier and number of an echo. Filled in place: 512 bytes of stack leave no room for copies.
@@ -59,27 +71,26 @@ pub(crate) enum NetworkHeader {
 
 impl Packet {
     /// Reads an IPv4 or IPv6 packet; says whether it is one of TCP, UDP or ICMP. Later fragments are not: they have no
-    /// ports, and with them no flow.
-    #[inline(always)]
-    pub(crate) fn read(&mut self, skb: Address, header: NetworkHeader) -> bool {
-        let data = kread::u64_field(skb, &offset::SK_BUFF_DATA);
+    /// ports, and with them no flow. A frame of its own on the stack.
+    #[inline(never)]
+    pub(crate) fn read(&mut self, skb: impl Pointer, header: NetworkHeader) -> bool {
+        let data: u64 = skb.field(&offset::SK_BUFF_DATA);
         let network = match header {
             NetworkHeader::Recorded => {
-                let head = kread::u64_field(skb, &offset::SK_BUFF_HEAD);
-                head.wrapping_add(u64::from(kread::u16_field(skb, &offset::SK_BUFF_NETWORK_HEADER)))
+                let head: u64 = skb.field(&offset::SK_BUFF_HEAD);
+                head.wrapping_add(u64::from(skb.field::<u16>(&offset::SK_BUFF_NETWORK_HEADER)))
             }
             NetworkHeader::Data => data,
         };
         // Where the header cannot be read, the zeroes that come instead are no version of IP.
-        let bytes: [u8; FIRST_READ] = kread::read(network, 0);
+        let Bytes(bytes) = kread::read::<Bytes<FIRST_READ>>(network, 0);
         // Bytes from the network header to the packet's end. Below the IP layer `data` is before the network header
         // (a link-layer header), in TCP it is behind it: the wrapping sum is right for both.
-        let behind =
-            kread::u32_field(skb, &offset::SK_BUFF_LEN).wrapping_add(data.wrapping_sub(network) as u32);
+        let behind = skb.field::<u32>(&offset::SK_BUFF_LEN).wrapping_add(data.wrapping_sub(network) as u32);
 
         let key = &mut self.key;
         // Of a frame that is no IP packet the first byte says nothing.
-        let ethertype = u16::from_be(kread::u16_field(skb, &offset::SK_BUFF_PROTOCOL));
+        let ethertype = u16::from_be(skb.field(&offset::SK_BUFF_PROTOCOL));
         let (header_len, network_len) = match (bytes[0] >> 4, ethertype) {
             (4, ETH_P_IP) => {
                 if u16::from_be_bytes([bytes[6], bytes[7]]) & 0x1fff != 0 {
@@ -87,15 +98,15 @@ impl Packet {
                 }
                 key.family = AF_INET;
                 key.protocol = bytes[9];
-                key.saddr[..4].copy_from_slice(&bytes[12..16]);
-                key.daddr[..4].copy_from_slice(&bytes[16..20]);
+                key.saddr[0] = u64::from(u32::from_ne_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]));
+                key.daddr[0] = u64::from(u32::from_ne_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]));
                 let total = u16::from_be_bytes([bytes[2], bytes[3]]);
                 (u32::from(bytes[0] & 0xf) * 4, shorter(behind, u32::from(total)))
             }
             (6, ETH_P_IPV6) => {
                 key.family = AF_INET6;
-                key.saddr.copy_from_slice(&bytes[8..24]);
-                key.daddr.copy_from_slice(&bytes[24..40]);
+                key.saddr = [word(&bytes, 8), word(&bytes, 16)];
+                key.daddr = [word(&bytes, 24), word(&bytes, 32)];
                 let payload = u32::from(u16::from_be_bytes([bytes[4], bytes[5]]));
                 let (protocol, header_len) = match bytes[6] {
                     simple @ (TCP | UDP | ICMPV6) => (simple, IPV6_HEADER),
@@ -109,10 +120,14 @@ impl Packet {
             }
             _ => return false,
         };
-        self.read_transport(
-            network.wrapping_add(u64::from(header_len)),
-            network_len.saturating_sub(header_len),
-        )
+        let transport = network.wrapping_add(u64::from(header_len));
+        let len = network_len.saturating_sub(header_len);
+        // Mostly it has been read already.
+        match header_len {
+            IPV4_HEADER => self.transport(&bytes, IPV4_HEADER as usize, transport, len),
+            IPV6_HEADER => self.transport(&bytes, IPV6_HEADER as usize, transport, len),
+            _ => self.read_transport(transport, len),
+        }
     }
 
     /// Of a SYN without ACK, which begins a connection, the sequence number; else 0.
@@ -128,8 +143,7 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn fingerprint(&self) -> u64 {
         let key = &self.key;
-        let [a, b] = halves(&key.saddr);
-        let [c, d] = halves(&key.daddr);
+        let ([a, b], [c, d]) = (key.saddr, key.daddr);
         let ports = u64::from(key.sport) << 16 | u64::from(key.dport);
         let ends = mix(mix(mix(mix(ports, a), b), c), d);
         let is_tcp = is_zero(u64::from(key.protocol ^ TCP));
@@ -141,6 +155,13 @@ impl Packet {
     /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP, UDP or ICMP.
     #[inline(always)]
     pub(crate) fn read_transport(&mut self, transport: Address, len: u32) -> bool {
+        let Bytes(bytes) = kread::read::<Bytes<TRANSPORT_READ>>(transport, 0);
+        self.transport(&bytes, 0, transport, len)
+    }
+
+    /// The same where it has been read, and begins at `at`.
+    #[inline(always)]
+    fn transport(&mut self, bytes: &[u8], at: usize, transport: Address, len: u32) -> bool {
         let key = &mut self.key;
         if key.protocol == ICMP || key.protocol == ICMPV6 {
             self.len = len.saturating_sub(8);
@@ -150,14 +171,13 @@ impl Packet {
         if key.protocol != TCP && key.protocol != UDP {
             return false;
         }
-        let bytes: [u8; TRANSPORT_READ] = kread::read(transport, 0);
-        key.sport = u16::from_be_bytes([bytes[0], bytes[1]]);
-        key.dport = u16::from_be_bytes([bytes[2], bytes[3]]);
+        key.sport = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+        key.dport = u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]);
         if key.protocol == TCP {
-            self.tcp_flags = u32::from(bytes[13]);
-            self.seq = u32::from_be_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-            self.ack = u32::from_be_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
-            self.len = len.saturating_sub(u32::from(bytes[12] >> 4) * 4);
+            self.tcp_flags = u32::from(bytes[at + 13]);
+            self.seq = u32::from_be_bytes([bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]]);
+            self.ack = u32::from_be_bytes([bytes[at + 8], bytes[at + 9], bytes[at + 10], bytes[at + 11]]);
+            self.len = len.saturating_sub(u32::from(bytes[at + 12] >> 4) * 4);
         } else {
             self.len = len.saturating_sub(8);
         }
@@ -165,12 +185,12 @@ impl Packet {
     }
 }
 
-/// An address as two words.
+/// Eight of the bytes.
 #[inline(always)]
-#[allow(clippy::many_single_char_names, reason = "the bytes of a word")]
-pub(crate) fn halves(address: &[u8; 16]) -> [u64; 2] {
-    let [a, b, c, d, e, f, g, h, rest @ ..] = *address;
-    [u64::from_ne_bytes([a, b, c, d, e, f, g, h]), u64::from_ne_bytes(rest)]
+fn word(bytes: &[u8; FIRST_READ], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_ne_bytes(word)
 }
 
 /// Reads an ICMP header, and of an error the ports of the packet that it answers (RFC 792, RFC 4443): an error goes back

@@ -1,22 +1,25 @@
 //! The one writer of records.
 
 use aya_ebpf::{
+    Global,
     helpers::{
         bpf_get_current_pid_tgid,
-        generated::{bpf_get_current_task, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+        generated::{
+            bpf_get_current_task, bpf_get_current_task_btf, bpf_get_smp_processor_id, bpf_ktime_get_ns,
+        },
     },
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
+    maps::{Array, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
 };
 use tracer_common::{
-    event::{HopRecord, KIND_HOP, KIND_TASK, KINDS, TaskRecord},
+    event::{AUX_UNKNOWN, HopRecord, KIND_HOP, KIND_TASK, KINDS, NO_FLOW, TaskRecord},
     probes::{Backend, Context, Point},
 };
 
 use crate::{
     counter::add,
     filter,
-    kread::{self, Address, offset},
+    kread::{Address, Pointer, Raw, Typed, offset},
     words::{Name, bytes_of, until_nul},
 };
 
@@ -33,9 +36,20 @@ static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 #[map]
 static ENABLED: Array<[u64; Backend::ALL.len()]> = Array::with_max_entries(1, 0);
 
-/// The name under which a process was last announced.
+/// How many processes are known by name. Those that share a place take turns.
+const TASKS_KNOWN: u32 = 4096;
+
+/// A process, and the name under which it was last announced.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Task {
+    tgid: u64,
+    name: Name,
+}
+
+/// By the lowest bits of the number. Written without a lock: one that is mixed of two is announced once more.
 #[map]
-static TASKS: LruHashMap<u32, Name> = LruHashMap::with_max_entries(16384, 0);
+static TASKS: Array<Task> = Array::with_max_entries(TASKS_KNOWN, 0);
 
 /// What every hop record says of where and when its probe fired.
 #[derive(Clone, Copy)]
@@ -46,16 +60,51 @@ pub(crate) struct Meta {
     in_process: bool,
 }
 
-impl Meta {
-    /// Takes the time, or `None` while tracing is switched off.
+/// A program that has been started, and has not looked at anything yet.
+#[derive(Clone, Copy)]
+pub(crate) struct Probe {
+    pub(crate) point: Point,
+    backend: Backend,
+    in_process: bool,
+}
+
+impl Probe {
+    /// `None` while tracing is switched off.
     #[inline(always)]
-    pub(crate) fn start(point: Point, backend: Backend, context: Context) -> Option<Self> {
+    pub(crate) fn enabled(point: Point, backend: Backend, context: Context) -> Option<Self> {
         let in_process = matches!(context, Context::Process);
-        // SAFETY: the helper has no preconditions.
-        let time_ns = unsafe { bpf_ktime_get_ns() };
-        (enabled(backend) != 0).then_some(Self { point, backend, time_ns, in_process })
+        (enabled(backend) != 0).then_some(Self { point, backend, in_process })
     }
 
+    /// The hop happens now. Taking the time costs as much as all that tells most unwanted traffic, so that comes first.
+    #[inline(always)]
+    pub(crate) fn now(self) -> Meta {
+        // SAFETY: the helper has no preconditions.
+        let time_ns = unsafe { bpf_ktime_get_ns() };
+        let Self { point, backend, in_process } = self;
+        Meta { point, backend, time_ns, in_process }
+    }
+
+    /// Another point of the same program; `None` if that is not asked of this backend.
+    #[inline(always)]
+    pub(crate) fn at(self, point: Point) -> Option<Self> {
+        (enabled(self.backend) >> (point as u64) & 1 != 0).then_some(Self { point, ..self })
+    }
+
+    /// The same, where a point of process context may have been reached otherwise.
+    #[inline(always)]
+    pub(crate) fn in_process_if(self, condition: bool) -> Self {
+        Self { in_process: self.in_process && condition, ..self }
+    }
+
+    /// What the process on the CPU says of the flow, if the kernel runs in its name.
+    #[inline(always)]
+    pub(crate) fn marks(&self) -> u32 {
+        if self.in_process { filter::process() } else { 0 }
+    }
+}
+
+impl Meta {
     /// A moment in a process's call that has passed. `backend`: the number of the one that saw it.
     #[inline(always)]
     pub(crate) fn earlier(self, point: Point, time_ns: u64, backend: u32) -> Self {
@@ -68,33 +117,26 @@ impl Meta {
         meta
     }
 
-    /// Another point of the same program; `None` if that is not asked of this backend.
-    #[inline(always)]
-    pub(crate) fn at(self, point: Point) -> Option<Self> {
-        (enabled(self.backend) >> (point as u64) & 1 != 0).then_some(Self { point, ..self })
-    }
-
     /// Whether the driver of a device other than the loopback device is given the packet.
     #[inline(always)]
     pub(crate) fn is_at_driver(&self) -> bool {
         self.point as u8 == Point::DevHardStartXmit as u8
     }
 
-    /// The same, where a point of process context may have been reached otherwise.
+    /// The process that uses the socket, announced by name, 0 where the process on the CPU means nothing; and the thread on the
+    /// CPU, 0 where nothing is joined by it.
     #[inline(always)]
-    pub(crate) fn in_process_if(self, condition: bool) -> Self {
-        Self { in_process: self.in_process && condition, ..self }
+    pub(crate) fn user(&self) -> Thread {
+        if !self.in_process {
+            return Thread { tgid: 0, tid: if self.is_joined_by_thread() { tid() } else { 0 } };
+        }
+        if tasks_are_typed() { user_of(typed_task()) } else { user_of(Raw(current_task())) }
     }
 
-    /// The process that uses the socket, announced by name; 0 where the process on the CPU means nothing.
+    /// Packets are known by themselves, from the moment on when the device layer has them.
     #[inline(always)]
-    pub(crate) fn user(&self) -> u32 {
-        if !self.in_process {
-            return 0;
-        }
-        let tgid = tgid();
-        task(tgid);
-        tgid
+    fn is_joined_by_thread(&self) -> bool {
+        self.point as u8 <= Point::DevQueueXmit as u8
     }
 
     /// What the process on the CPU says of the flow, if the kernel runs in its name.
@@ -123,17 +165,19 @@ pub(crate) struct Hop {
     pub(crate) aux: u32,
 }
 
+/// One that says nothing.
+pub(crate) const NO_HOP: Hop =
+    Hop { skb: 0, sk: 0, flow: NO_FLOW, tcp_flags: 0, marks: 0, seq: 0, ack: 0, len: 0, aux: AUX_UNKNOWN };
+
 /// Writes the record of one hop.
 #[inline(always)]
 pub(crate) fn hop(meta: Meta, hop: Hop) {
-    let user = meta.user();
-    hop_of(meta, user, tid(), hop);
+    hop_of(meta, meta.user(), hop);
 }
 
 /// Writes the record of one hop that is about a thread that need not be the one on the CPU.
 #[inline(always)]
-#[allow(clippy::similar_names, reason = "the kernel's own")]
-pub(crate) fn hop_of(meta: Meta, tgid: u32, tid: u32, hop: Hop) {
+pub(crate) fn hop_of(meta: Meta, thread: Thread, hop: Hop) {
     submit(
         KIND_HOP,
         HopRecord {
@@ -147,8 +191,8 @@ pub(crate) fn hop_of(meta: Meta, tgid: u32, tid: u32, hop: Hop) {
             skb: hop.skb,
             sk: hop.sk,
             flow: hop.flow,
-            tgid,
-            tid,
+            tgid: thread.tgid,
+            tid: thread.tid,
             seq: hop.seq,
             ack: hop.ack,
             len: hop.len,
@@ -157,29 +201,65 @@ pub(crate) fn hop_of(meta: Meta, tgid: u32, tid: u32, hop: Hop) {
     );
 }
 
-/// Announces the name of the process on the CPU, if it is not known under this name yet. The leader's name: that of
-/// whichever thread comes by would change with every call.
+/// A thread, and its process.
+#[derive(Clone, Copy)]
+#[allow(clippy::similar_names, reason = "the kernel's own")]
+pub(crate) struct Thread {
+    pub(crate) tgid: u32,
+    pub(crate) tid: u32,
+}
+
+/// The thread on the CPU. Announces the name of its process, if it is not known under this name yet: that of the leader, as
+/// that of whichever thread comes by would change with every call.
 #[inline(always)]
-fn task(tgid: u32) {
-    let comm = comm();
-    // SAFETY: an LRU map may hand this entry to another key while it is read; a torn name only makes the
-    // comparison fail, and the name is sent once more.
-    if let Some(known) = unsafe { TASKS.get(tgid) }
-        && *known == comm
-    {
-        return;
+fn user_of(task: impl Pointer) -> Thread {
+    let thread = Thread { tgid: task.field(&offset::TASK_TGID), tid: task.field(&offset::TASK_PID) };
+    let now = Task { tgid: u64::from(thread.tgid), name: name_of(task) };
+    let Some(place) = TASKS.get_ptr_mut(thread.tgid & (TASKS_KNOWN - 1)) else { return thread };
+    // SAFETY: an aligned element that lives as long as the map; volatile, as others write it meanwhile.
+    let known = unsafe { place.read_volatile() };
+    if known.tgid != now.tgid || known.name != now.name {
+        announce(place, now);
     }
-    if submit(KIND_TASK, TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid, comm: bytes_of(comm) }) {
-        // If the map is busy the name is sent again next time: no harm.
-        let _ = TASKS.insert(tgid, comm, 0);
+    thread
+}
+
+#[inline(never)]
+fn announce(place: *mut Task, now: Task) {
+    let record =
+        TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid: now.tgid as u32, comm: bytes_of(now.name) };
+    if submit(KIND_TASK, record) {
+        // SAFETY: as above.
+        unsafe { place.write_volatile(now) };
     }
 }
 
 /// The name of the process on the CPU.
 #[inline(always)]
 pub(crate) fn comm() -> Name {
-    let leader = kread::u64_field(current_task(), &offset::TASK_GROUP_LEADER);
-    until_nul(kread::read(leader, u64::from(offset::TASK_COMM.load())))
+    if tasks_are_typed() { name_of(typed_task()) } else { name_of(Raw(current_task())) }
+}
+
+#[inline(always)]
+fn name_of(task: impl Pointer) -> Name {
+    until_nul(task.pointer(&offset::TASK_GROUP_LEADER).words(&offset::TASK_COMM))
+}
+
+/// Whether this kernel has `bpf_get_current_task_btf` (5.11).
+#[unsafe(no_mangle)]
+static TASKS_ARE_TYPED: Global<u32> = Global::new(0);
+
+/// Whether [`typed_task`] may be asked.
+#[inline(always)]
+pub(crate) fn tasks_are_typed() -> bool {
+    TASKS_ARE_TYPED.load() != 0
+}
+
+/// The `task_struct` of the thread on the CPU, whose fields can be loaded. Only where [`tasks_are_typed`].
+#[inline(always)]
+pub(crate) fn typed_task() -> Typed {
+    // SAFETY: the helper has no preconditions.
+    Typed::to(unsafe { bpf_get_current_task_btf() } as Address)
 }
 
 /// The `task_struct` of the thread on the CPU.

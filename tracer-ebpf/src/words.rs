@@ -39,6 +39,12 @@ pub(crate) fn mix(hash: u64, word: u64) -> u64 {
     (hash.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95)
 }
 
+/// A word as part of a sum that tells it from others at other places.
+#[inline(always)]
+pub(crate) fn weigh(word: u64, at: usize) -> u64 {
+    word.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * at as u64 + 3) | 1)
+}
+
 /// 1 for 0, and 0 for all else. LLVM would make a branch of anything but assembly.
 #[inline(always)]
 pub(crate) fn is_zero(value: u64) -> u64 {

@@ -6,29 +6,34 @@ use aya_ebpf::{
 };
 use tracer_common::{event::AUX_UNKNOWN, probes::Point, settings::Calls};
 
-use super::{sockets, unix};
+use super::{
+    files::{self, Socket},
+    sockets, unix,
+};
 use crate::{
     context::Args,
     flow::{AF_INET, AF_INET6, AF_UNIX},
-    kread::{self, Address, offset},
+    kread::{self, Address, Fields as _, Pointer, Typed},
     packet::{TCP, UDP},
-    record::{self, Meta},
+    record::Probe,
 };
+
+/// As sockets have them, which know more protocols than packets.
+const IPPROTO_TCP: u16 = TCP as u16;
+const IPPROTO_UDP: u16 = UDP as u16;
 
 const CALLS: usize = Calls::Recvmmsg as usize + 1;
 
 #[unsafe(no_mangle)]
 static SYSTEM_CALLS: Global<[u32; CALLS]> = Global::new([0; CALLS]);
 #[unsafe(no_mangle)]
+static LOW_CALLS: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
 static CALL_ARGUMENTS: Global<[u32; 6]> = Global::new([0; 6]);
 #[unsafe(no_mangle)]
 static CALL_NUMBER: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static CALLS_ARE_SEEN: Global<u32> = Global::new(0);
-
-/// `S_IFMT`, `S_IFSOCK`.
-const FILE_TYPE: u16 = 0o170_000;
-const SOCKET: u16 = 0o140_000;
 
 /// `SOCK_STREAM`, `SOCK_DGRAM`.
 const STREAM: u16 = 1;
@@ -43,8 +48,12 @@ const VECTORS: u64 = 8;
 /// A system call begins. If it sends on a socket, or connects one, it is the first hop of what is sent: the point is that
 /// of the socket's kind.
 #[inline(always)]
-pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) {
+pub(crate) fn system_call(args: &impl Args, probe: Probe, regs: usize, id: usize) {
     let number = args.arg(id) as u32;
+    // Most calls end here. (A load of all numbers costs more than all the rest of it.)
+    if !(number < u64::BITS && LOW_CALLS.load() >> number & 1 != 0 || number >= u64::BITS) {
+        return;
+    }
     let numbers = SYSTEM_CALLS.load();
     let is = |call: Calls| number == numbers[call as usize];
     let descriptor = if is(Calls::Splice) { 2 } else { 0 };
@@ -59,30 +68,28 @@ pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) 
     if !known {
         return;
     }
-    let call = Call { regs: args.arg(regs) };
-    let sk = socket(call.argument(descriptor) as u32);
-    if sk == 0 {
-        return;
-    }
-    let family = kread::u16_field(sk, &offset::SOCK_FAMILY) as u8;
+    let call = Call { regs: args.pointer(regs) };
+    let Some(socket) = files::socket(call.argument(descriptor) as u32) else { return };
+    let Socket { sk, family, socket_type, protocol, .. } = socket;
+    let unix = unix::Socket { inode: socket.inode, socket_type };
     if is(Calls::Connect) {
         if family == AF_UNIX
-            && kread::u16_field(sk, &offset::SOCK_TYPE) != DATAGRAM
-            && let Some(meta) = meta.at(Point::UnixStreamConnect)
+            && socket_type != DATAGRAM
+            && let Some(probe) = probe.at(Point::UnixStreamConnect)
         {
-            unix::connects(meta, sk, unix::Name::user(call.argument(1), call.argument(2) as u32));
+            unix::connects(probe, sk, unix, unix::Name::user(call.argument(1), call.argument(2) as u32));
         }
         return;
     }
-    let point = match (family, kread::u16_field(sk, &offset::SOCK_PROTOCOL) as u8) {
-        (AF_UNIX, _) if kread::u16_field(sk, &offset::SOCK_TYPE) == STREAM => Point::UnixStreamSendmsg,
+    let point = match (family, protocol) {
+        (AF_UNIX, _) if socket_type == STREAM => Point::UnixStreamSendmsg,
         (AF_UNIX, _) => Point::UnixDgramSendmsg,
-        (AF_INET | AF_INET6, TCP) => Point::TcpSendmsg,
-        (AF_INET, UDP) => Point::UdpSendmsg,
-        (AF_INET6, UDP) => Point::Udpv6Sendmsg,
+        (AF_INET | AF_INET6, IPPROTO_TCP) => Point::TcpSendmsg,
+        (AF_INET, IPPROTO_UDP) => Point::UdpSendmsg,
+        (AF_INET6, IPPROTO_UDP) => Point::Udpv6Sendmsg,
         _ => return,
     };
-    let Some(meta) = meta.at(point) else { return };
+    let Some(probe) = probe.at(point) else { return };
     // Where the message is described by a `struct msghdr`: name, length of the name, vectors, their number.
     let message = if is(Calls::Sendmsg) || is(Calls::Sendmmsg) { call.argument(1) } else { 0 };
     let is_unix = matches!(point, Point::UnixStreamSendmsg | Point::UnixDgramSendmsg);
@@ -110,25 +117,25 @@ pub(crate) fn system_call(args: &impl Args, meta: Meta, regs: usize, id: usize) 
     };
     match point {
         Point::UnixStreamSendmsg | Point::UnixDgramSendmsg => {
-            unix::sends(meta, sk, len, unix::Name::user(name, name_len));
+            unix::sends(probe, sk, unix, len, unix::Name::user(name, name_len));
         }
-        Point::TcpSendmsg => sockets::sends_tcp(meta, sk, len),
+        Point::TcpSendmsg => sockets::sends_tcp_by_file(probe, sk, socket.netns, len),
         _ => {
             let port = if name == 0 { 0 } else { u16::from_be(kread::read_user(name.wrapping_add(2))) };
-            sockets::sends_udp(meta, sk, port, len);
+            sockets::sends_udp(probe, sk, port, len);
         }
     }
 }
 
 /// The registers at the entry of a system call.
-struct Call {
-    regs: Address,
+struct Call<P> {
+    regs: P,
 }
 
-impl Call {
+impl<P: Pointer> Call<P> {
     #[inline(always)]
     fn argument(&self, index: usize) -> u64 {
-        kread::read(self.regs, u64::from(CALL_ARGUMENTS.load()[index]))
+        self.regs.read(u64::from(CALL_ARGUMENTS.load()[index]))
     }
 }
 
@@ -148,8 +155,8 @@ pub(super) fn peeks() -> bool {
 fn call_peeks() -> bool {
     // SAFETY: the task on the CPU is alive, and so is its stack, where the registers are. The verifier knows the helpers
     // where it comes here.
-    let call = unsafe { Call { regs: bpf_task_pt_regs(bpf_get_current_task_btf()) as Address } };
-    let number: u32 = kread::read(call.regs, u64::from(CALL_NUMBER.load()));
+    let call = unsafe { Call { regs: Typed::to(bpf_task_pt_regs(bpf_get_current_task_btf()) as Address) } };
+    let number = call.regs.read::<u64>(u64::from(CALL_NUMBER.load())) as u32;
     let numbers = SYSTEM_CALLS.load();
     let is = |call: Calls| number == numbers[call as usize];
     let flags = if is(Calls::Recvfrom) || is(Calls::Recvmmsg) {
@@ -175,25 +182,4 @@ fn sum(vectors: Address, count: u64) -> u32 {
         }
     }
     sum as u32
-}
-
-/// The `sock` behind a file descriptor of the process on the CPU, 0 if it is no socket.
-#[inline(always)]
-fn socket(descriptor: u32) -> Address {
-    let files = kread::u64_field(record::current_task(), &offset::TASK_FILES);
-    let table = kread::u64_field(files, &offset::FILES_FDT);
-    if descriptor >= kread::u32_field(table, &offset::FDTABLE_MAX_FDS) {
-        return 0;
-    }
-    let descriptors = kread::u64_field(table, &offset::FDTABLE_FD);
-    let file: Address = kread::read(descriptors, u64::from(descriptor) * 8);
-    if file == 0 {
-        return 0;
-    }
-    let inode = kread::u64_field(file, &offset::FILE_INODE);
-    if kread::u16_field(inode, &offset::INODE_MODE) & FILE_TYPE != SOCKET {
-        return 0;
-    }
-    // `sock_alloc_file`: the file of a socket points to its `struct socket`.
-    kread::u64_field(kread::u64_field(file, &offset::FILE_PRIVATE_DATA), &offset::SOCKET_SK)
 }

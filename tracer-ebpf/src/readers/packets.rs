@@ -18,9 +18,10 @@ use crate::{
     counter::add,
     filter,
     flow::{self, AF_INET6, Direction, LOOPBACK},
-    kread::{self, Address, offset},
+    kread::{self, Address, Fields as _, Pointer, Raw, offset},
     packet::{NetworkHeader, Packet, TCP, UDP},
-    record::{self, Hop, Meta},
+    recent::{self, Known},
+    record::{self, Hop, Meta, Probe},
 };
 
 /// How many CPUs the backlog marks cover; a CPU beyond them polls unseen.
@@ -41,81 +42,99 @@ static WANTED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(16384, 0);
 
 /// A packet whose headers are complete. `aux`: index of `skb->dev`.
 #[inline(always)]
-pub(crate) fn packet(args: &impl Args, meta: Meta, skb: usize) {
-    on_device(meta, args.arg(skb), 0, 0, NetworkHeader::Recorded);
+pub(crate) fn packet(args: &impl Args, probe: Probe, skb: usize) {
+    on_device(probe, args.pointer(skb), 0, 0, NetworkHeader::Recorded);
 }
 
 /// [`packet`], if the queue had one. Of several taken at once only the first is seen.
 #[inline(always)]
-pub(crate) fn dequeued(args: &impl Args, meta: Meta, skb: usize) {
+pub(crate) fn dequeued(args: &impl Args, probe: Probe, skb: usize) {
     let skb = args.number(skb);
     if skb != 0 {
-        on_device(meta, skb, 0, 0, NetworkHeader::Recorded);
+        on_device(probe, Raw(skb), 0, 0, NetworkHeader::Recorded);
     }
 }
 
 /// [`packet`] on its way out. `sk`: the socket that sends it, if one does; a packet that has come in before is marked.
 #[inline(always)]
-pub(crate) fn outgoing(args: &impl Args, meta: Meta, skb: usize) {
-    let skb = args.arg(skb);
+pub(crate) fn outgoing(args: &impl Args, probe: Probe, skb: usize) {
+    let skb = args.pointer(skb);
     // `__netif_receive_skb_core` sets it; a packet that is made here has none.
-    let forwarded = kread::u32_field(skb, &offset::SK_BUFF_IIF) != 0;
-    let sk = kread::u64_field(skb, &offset::SK_BUFF_SK);
-    on_device(meta, skb, sk, if forwarded { MARK_FORWARDED } else { 0 }, NetworkHeader::Recorded);
+    let forwarded = skb.field::<u32>(&offset::SK_BUFF_IIF) != 0;
+    let sk = skb.pointer(&offset::SK_BUFF_SK).address();
+    on_device(probe, skb, sk, if forwarded { MARK_FORWARDED } else { 0 }, NetworkHeader::Recorded);
 }
 
 /// [`packet`] at the driver of its device, the loopback device or another one.
 #[inline(always)]
-pub(crate) fn packet_to_device(args: &impl Args, meta: Meta, skb: usize, dev: usize) {
-    let skb = args.arg(skb);
-    if kread::u32_field(args.arg(dev), &offset::NET_DEVICE_IFINDEX) == LOOPBACK {
-        if let Some(meta) = meta.at(Point::LoopbackXmit) {
-            on_device(meta, skb, 0, 0, NetworkHeader::Recorded);
+pub(crate) fn packet_to_device(args: &impl Args, probe: Probe, skb: usize, dev: usize) {
+    let skb = args.pointer(skb);
+    if args.pointer(dev).field::<u32>(&offset::NET_DEVICE_IFINDEX) == LOOPBACK {
+        if let Some(probe) = probe.at(Point::LoopbackXmit) {
+            on_device(probe, skb, 0, 0, NetworkHeader::Recorded);
         }
-    } else if let Some(meta) = meta.at(Point::DevHardStartXmit) {
-        on_device(meta, skb, 0, 0, NetworkHeader::Recorded);
+    } else if let Some(probe) = probe.at(Point::DevHardStartXmit) {
+        on_device(probe, skb, 0, 0, NetworkHeader::Recorded);
     }
 }
 
 /// A segment on an established socket. Its device and namespace are those of the socket: `tcp_v4_rcv` may have cleared
 /// `skb->dev`.
 #[inline(always)]
-pub(crate) fn established(args: &impl Args, meta: Meta, sk: usize, skb: usize) {
+pub(crate) fn established(args: &impl Args, probe: Probe, sk: usize, skb: usize) {
+    let (sk, skb) = (args.pointer(sk), args.pointer(skb));
+    let (known, is_v6) = recent::find_received(skb);
+    match known {
+        Known::Unwanted => return,
+        Known::Wanted(hop) => {
+            if let Some(probe) = probe.at(if is_v6 { Point::TcpV6Rcv } else { Point::TcpV4Rcv }) {
+                record::hop(probe.now(), Hop { sk: sk.address(), ..hop });
+            }
+            return;
+        }
+        Known::Nothing => {}
+    }
+    first_received(probe, skb, sk);
+}
+
+/// [`established`] for a segment that nothing is known of yet.
+#[inline(never)]
+fn first_received<P: Pointer>(probe: Probe, skb: P, sk: P) {
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
-    if !packet.read(args.arg(skb), NetworkHeader::Recorded) {
+    if !packet.read(skb, NetworkHeader::Recorded) {
         return;
     }
     let point = if packet.key.family == AF_INET6 { Point::TcpV6Rcv } else { Point::TcpV4Rcv };
-    if let Some(meta) = meta.at(point) {
-        packet.key.net = kread::u64_field(args.arg(sk), &offset::SOCK_NET);
-        write(meta, args.arg(skb), args.arg(sk), 0, packet, 0, AUX_UNKNOWN);
+    if let Some(probe) = probe.at(point) {
+        packet.key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
+        write(probe, skb.address(), sk.address(), packet, 0, AUX_UNKNOWN);
     }
 }
 
 /// A packet on its way from a device to its protocol. `aux`: index of `skb->dev`.
 #[inline(always)]
-pub(crate) fn received(args: &impl Args, meta: Meta, skb: usize) {
-    on_device(meta, args.arg(skb), 0, 0, NetworkHeader::Data);
+pub(crate) fn received(args: &impl Args, probe: Probe, skb: usize) {
+    on_device(probe, args.pointer(skb), 0, 0, NetworkHeader::Data);
 }
 
 /// A packet that is put on a CPU's backlog. `aux`: that CPU.
 #[inline(always)]
-pub(crate) fn queued(args: &impl Args, meta: Meta, skb: usize, cpu: usize) {
-    to_backlog(meta, args.arg(skb), args.arg(cpu) as u32);
+pub(crate) fn queued(args: &impl Args, probe: Probe, skb: usize, cpu: usize) {
+    to_backlog(probe, args.pointer(skb), args.arg(cpu) as u32);
 }
 
 /// [`queued`] where the CPU is not said. `aux`: [`AUX_UNKNOWN`].
 #[inline(always)]
-pub(crate) fn queued_here(args: &impl Args, meta: Meta, skb: usize) {
-    to_backlog(meta, args.arg(skb), AUX_UNKNOWN);
+pub(crate) fn queued_here(args: &impl Args, probe: Probe, skb: usize) {
+    to_backlog(probe, args.pointer(skb), AUX_UNKNOWN);
 }
 
 /// A poll of this CPU's backlog begins. Says nothing of packets, so it is only written where a traced packet may wait:
 /// for the two polls after each was queued, as the packet is counted before it is in the queue, and a poll that begins
 /// in between leaves it to the next. `aux`: this CPU.
 #[inline(always)]
-pub(crate) fn poll(_args: &impl Args, meta: Meta, _napi: usize) {
+pub(crate) fn poll(_args: &impl Args, probe: Probe, _napi: usize) {
     let cpu = record::cpu();
     let (Some(queued), Some(polled)) = (QUEUED.get_ptr(cpu), POLLED.get_ptr_mut(0)) else { return };
     // SAFETY: aligned elements that live as long as the maps; `QUEUED` is written by other CPUs, whole, hence volatile,
@@ -127,27 +146,26 @@ pub(crate) fn poll(_args: &impl Args, meta: Meta, _napi: usize) {
         (queued, before_last)
     };
     if queued != before_last {
-        record::hop(meta, Hop { aux: cpu, ..EMPTY });
+        record::hop(probe.now(), Hop { aux: cpu, ..EMPTY });
     }
 }
 
 /// A TCP segment before its IP header is written: addresses from the socket, ports from the TCP header.
 #[inline(always)]
-pub(crate) fn from_socket(args: &impl Args, meta: Meta, sk: usize, skb: usize) {
-    let (sk, skb) = (args.arg(sk), args.arg(skb));
+pub(crate) fn from_socket(args: &impl Args, probe: Probe, sk: usize, skb: usize) {
+    let (sk, skb) = (args.pointer(sk), args.pointer(skb));
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !flow::of_socket(sk, Direction::Out, &mut packet.key) || packet.key.protocol != TCP {
         return;
     }
-    let head = kread::u64_field(skb, &offset::SK_BUFF_HEAD);
-    let transport = head.wrapping_add(u64::from(kread::u16_field(skb, &offset::SK_BUFF_TRANSPORT_HEADER)));
-    let len = kread::u32_field(skb, &offset::SK_BUFF_LEN);
-    if packet.read_transport(transport, len) {
+    let head: Address = skb.field(&offset::SK_BUFF_HEAD);
+    let transport = head.wrapping_add(u64::from(skb.field::<u16>(&offset::SK_BUFF_TRANSPORT_HEADER)));
+    if packet.read_transport(transport, skb.field(&offset::SK_BUFF_LEN)) {
         // The route that the socket keeps, from `connect` on.
-        let route = kread::u64_field(sk, &offset::SOCK_DST_CACHE);
-        let seen = filter::device(kread::u64_field(route, &offset::DST_DEV));
-        write(meta, skb, sk, 0, packet, seen, AUX_UNKNOWN);
+        let route = sk.pointer(&offset::SOCK_DST_CACHE);
+        let seen = filter::device(route.pointer(&offset::DST_DEV));
+        write(probe, skb.address(), sk.address(), packet, seen, AUX_UNKNOWN);
     }
 }
 
@@ -158,8 +176,9 @@ static DROPS_HAVE_REASONS: Global<u32> = Global::new(0);
 /// The kernel drops a packet. `sk`: the address in the kernel that does; `aux`: the reason (`enum skb_drop_reason`),
 /// [`AUX_UNKNOWN`] on kernels without.
 #[inline(always)]
-pub(crate) fn dropped(args: &impl Args, meta: Meta, skb: usize, location: usize, reason: usize) {
-    let skb = args.arg(skb);
+pub(crate) fn dropped(args: &impl Args, probe: Probe, skb: usize, location: usize, reason: usize) {
+    let skb = args.pointer(skb);
+    recent::forget(skb);
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, NetworkHeader::Recorded) {
@@ -169,10 +188,13 @@ pub(crate) fn dropped(args: &impl Args, meta: Meta, skb: usize, location: usize,
     let aux = if DROPS_HAVE_REASONS.load() == 0 { AUX_UNKNOWN } else { args.arg(reason) as u32 };
     // `tcp_v4_rcv` clears `skb->dev`, and UDP lays other things over it, so the namespace is not to be had everywhere.
     // The packet is known by its memory.
+    let skb = skb.address();
     if filter::packet_anywhere(&packet.key) && was_wanted(skb, packet) {
         let Packet { tcp_flags, seq, ack, len, .. } = packet;
-        let (sk, tcp_flags) = (args.arg(location), *tcp_flags as u8);
-        record::hop(meta, Hop { skb, sk, tcp_flags, seq: *seq, ack: *ack, len: *len, aux, ..EMPTY });
+        let sk = args.arg(location);
+        let tcp_flags = *tcp_flags as u8;
+        let hop = Hop { skb, sk, tcp_flags, seq: *seq, ack: *ack, len: *len, aux, ..EMPTY };
+        record::hop(probe.now(), hop);
     }
 }
 
@@ -188,101 +210,180 @@ fn was_wanted(skb: Address, packet: &Packet) -> bool {
     fingerprint == packet.fingerprint()
 }
 
-/// A packet is seen that is not wanted here. It may have been in another namespace: what becomes of it is not for those who
-/// asked for that one.
 #[inline(always)]
-fn is_not_wanted(skb: Address) {
-    if filter::has_namespaces() {
-        let _ = WANTED.remove(skb);
+fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: NetworkHeader) {
+    let dev = skb.pointer(&offset::SK_BUFF_DEV);
+    let ifindex: u32 = dev.field(&offset::NET_DEVICE_IFINDEX);
+    let netns = flow::namespace_of(dev);
+    if ifindex == LOOPBACK {
+        match recent::find(skb, probe.point, ifindex, netns) {
+            Known::Nothing => {}
+            Known::Unwanted => return,
+            Known::Wanted(hop) => return record::hop(probe.now(), Hop { sk, marks, aux: ifindex, ..hop }),
+        }
+    }
+    let on = On { probe, ifindex, netns, marks };
+    match header {
+        NetworkHeader::Recorded => first_on_device::<_, false>(&on, skb, dev, sk),
+        NetworkHeader::Data => first_on_device::<_, true>(&on, skb, dev, sk),
     }
 }
 
-#[inline(always)]
-fn on_device(meta: Meta, skb: Address, sk: Address, marks: u16, header: NetworkHeader) {
+/// Where a packet is.
+struct On {
+    probe: Probe,
+    ifindex: u32,
+    netns: u32,
+    marks: u16,
+}
+
+/// [`on_device`] for a packet that nothing is known of yet. A frame of its own on the stack.
+#[inline(never)]
+fn first_on_device<P: Pointer, const IS_DATA: bool>(on: &On, skb: P, dev: P, sk: Address) {
+    let On { probe, ifindex, netns, marks } = *on;
+    let header = if IS_DATA { NetworkHeader::Data } else { NetworkHeader::Recorded };
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, header) {
         return;
     }
-    let dev = kread::u64_field(skb, &offset::SK_BUFF_DEV);
-    let ifindex = kread::u32_field(dev, &offset::NET_DEVICE_IFINDEX);
-    packet.key.net = kread::u64_field(dev, &offset::NET_DEVICE_NET);
+    packet.key.netns = netns;
+    if !filter::packet(&packet.key) {
+        return is_not_wanted(probe, skb, packet, ifindex);
+    }
+    let meta = probe.now();
+    let is_sent_datagram = sk != 0 && packet.key.protocol == UDP;
     let mut seen = filter::device(dev);
     // A datagram that has a socket is sent in a call of the process that uses it.
-    if sk != 0 && packet.key.protocol == UDP {
+    if is_sent_datagram {
         seen |= filter::process();
     }
     if ifindex != LOOPBACK && matches!(header, NetworkHeader::Data) {
-        seen |= flow::arrives(&meta, skb, packet);
+        seen |= flow::arrives(&meta, skb.address(), packet);
     }
-    let Some(flow) = flow::wanted_packet(packet, seen | meta.marks()) else {
-        return is_not_wanted(skb);
+    let Some(flow) = flow::number_of(packet, seen | meta.marks()) else {
+        return was_not_seen(skb.address());
     };
-    if ifindex != LOOPBACK {
-        flow::device(dev, packet.key.net, ifindex);
+    if ifindex == LOOPBACK {
+        recent::keep(skb, probe.point, packet, ifindex, flow);
+    } else {
+        flow::device(dev, netns, ifindex);
     }
     let mut marks = marks;
-    if sk != 0 && packet.key.protocol == UDP {
+    if is_sent_datagram {
         if !filter::is_open() {
             sockets::release_call(&meta, sk);
         }
         // `skb_shinfo()`
-        let shared = kread::u64_field(skb, &offset::SK_BUFF_HEAD)
-            .wrapping_add(u64::from(kread::u32_field(skb, &offset::SK_BUFF_END)));
-        if kread::u16_field(shared, &offset::SHARED_INFO_GSO_SIZE) != 0 {
+        let head: Address = skb.field(&offset::SK_BUFF_HEAD);
+        let shared = Raw(head.wrapping_add(u64::from(skb.field::<u32>(&offset::SK_BUFF_END))));
+        if shared.field::<u16>(&offset::SHARED_INFO_GSO_SIZE) != 0 {
             marks |= MARK_SEVERAL;
         }
     }
     if filter::needs_more_than_headers() {
-        let _ = WANTED.insert(skb, packet.fingerprint(), 0);
+        let _ = WANTED.insert(skb.address(), packet.fingerprint(), 0);
     }
     if meta.is_at_driver() {
-        flow::leaves(&meta, skb, packet);
+        flow::leaves(&meta, skb.address(), packet);
     }
-    record(meta, skb, sk, marks, packet, flow, ifindex);
+    record(meta, skb.address(), sk, marks, packet, flow, ifindex);
 }
 
 #[inline(always)]
-fn to_backlog(meta: Meta, skb: Address, cpu: u32) {
+fn to_backlog(probe: Probe, skb: impl Pointer, cpu: u32) {
+    let dev = skb.pointer(&offset::SK_BUFF_DEV);
+    let ifindex: u32 = dev.field(&offset::NET_DEVICE_IFINDEX);
+    let netns = flow::namespace_of(dev);
+    if ifindex == LOOPBACK {
+        match recent::find(skb, probe.point, ifindex, netns) {
+            Known::Nothing => {}
+            Known::Unwanted => return,
+            Known::Wanted(hop) => {
+                record::hop(probe.now(), Hop { aux: cpu, ..hop });
+                return count_queued(cpu);
+            }
+        }
+    }
+    first_to_backlog(&On { probe, ifindex, netns, marks: 0 }, skb, dev, cpu);
+}
+
+/// [`to_backlog`] for a packet that nothing is known of yet.
+#[inline(never)]
+fn first_to_backlog<P: Pointer>(on: &On, skb: P, dev: P, cpu: u32) {
+    let On { probe, ifindex, netns, .. } = *on;
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, NetworkHeader::Data) {
         return;
     }
-    let dev = kread::u64_field(skb, &offset::SK_BUFF_DEV);
-    packet.key.net = kread::u64_field(dev, &offset::NET_DEVICE_NET);
+    packet.key.netns = netns;
+    if !filter::packet(&packet.key) {
+        return is_not_wanted(probe, skb, packet, ifindex);
+    }
+    let meta = probe.now();
     let (mut seen, mut marks) = (0, 0);
-    if kread::u32_field(dev, &offset::NET_DEVICE_IFINDEX) != LOOPBACK {
-        seen = flow::arrives(&meta, skb, packet) | filter::device(dev);
+    if ifindex != LOOPBACK {
+        seen = flow::arrives(&meta, skb.address(), packet) | filter::device(dev);
         if filter::has_namespaces() {
             marks = MARK_ENTERS;
         }
     }
-    if write(meta, skb, 0, marks, packet, seen, cpu) {
-        let marked = if cpu == AUX_UNKNOWN { record::cpu() } else { cpu };
-        if let Some(queued) = QUEUED.get_ptr_mut(marked) {
-            // SAFETY: an aligned element that lives as long as the map.
-            unsafe { add(queued, 1) };
-        }
-    } else {
-        is_not_wanted(skb);
+    let Some(flow) = flow::number_of(packet, seen | meta.marks()) else {
+        return was_not_seen(skb.address());
+    };
+    if ifindex == LOOPBACK {
+        recent::keep(skb, probe.point, packet, ifindex, flow);
+    }
+    record(meta, skb.address(), 0, marks, packet, flow, cpu);
+    count_queued(cpu);
+}
+
+/// A traced packet is put on a CPU's backlog.
+#[inline(always)]
+fn count_queued(cpu: u32) {
+    let marked = if cpu == AUX_UNKNOWN { record::cpu() } else { cpu };
+    if let Some(queued) = QUEUED.get_ptr_mut(marked) {
+        // SAFETY: an aligned element that lives as long as the map.
+        unsafe { add(queued, 1) };
+    }
+}
+
+/// The packet's headers say that it is not wanted.
+#[inline(always)]
+fn is_not_wanted(probe: Probe, skb: impl Pointer, packet: &Packet, ifindex: u32) {
+    if ifindex == LOOPBACK && !filter::needs_more_than_headers() {
+        recent::keep_unwanted(skb, probe.point, packet, ifindex);
+    }
+    was_not_seen(skb.address());
+}
+
+/// A packet that is not wanted here may have been in another namespace: what becomes of it is not for those who asked for that
+/// one.
+#[inline(always)]
+fn was_not_seen(skb: Address) {
+    if filter::has_namespaces() {
+        let _ = WANTED.remove(skb);
     }
 }
 
 /// Says whether the filter wants the packet, and writes its record then.
 #[inline(always)]
 pub(super) fn write(
-    meta: Meta,
+    probe: Probe,
     skb: Address,
     sk: Address,
-    marks: u16,
     packet: &Packet,
     seen: u32,
     aux: u32,
-) -> bool {
-    let Some(flow) = flow::wanted_packet(packet, seen | meta.marks()) else { return false };
-    record(meta, skb, sk, marks, packet, flow, aux);
-    true
+) -> Option<Meta> {
+    if !filter::packet(&packet.key) {
+        return None;
+    }
+    let meta = probe.now();
+    let flow = flow::number_of(packet, seen | meta.marks())?;
+    record(meta, skb, sk, 0, packet, flow, aux);
+    Some(meta)
 }
 
 #[inline(always)]

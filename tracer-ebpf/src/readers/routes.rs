@@ -7,8 +7,9 @@ use tracer_common::event::{KIND_ROUTE, RouteRecord};
 use crate::{
     context::Args,
     flow::{self, AF_INET, AF_INET6, FlowKey, LOOPBACK},
-    kread::{self, Address, offset},
-    record::{self, Meta},
+    kread::{self, Fields as _, Pointer, Raw, offset},
+    record::{self, Meta, Probe},
+    words::bytes_of,
 };
 
 /// More next hops than one route has.
@@ -28,90 +29,93 @@ struct Answer {
     table: u32,
     error: i32,
     route_type: u8,
-    device: Address,
-    source: [u8; 16],
+    device: Raw,
+    source: [u64; 2],
 }
 
 /// An IPv4 table has answered.
 #[inline(always)]
-pub(crate) fn route_v4(args: &impl Args, meta: Meta, table_id: usize, flow: usize, nhc: usize, error: usize) {
-    let (flow, nhc) = (args.arg(flow), args.number(nhc));
+pub(crate) fn route_v4(
+    args: &impl Args,
+    probe: Probe,
+    table_id: usize,
+    flow: usize,
+    nhc: usize,
+    error: usize,
+) {
+    let meta = probe.now();
+    let (flow, nhc) = (args.pointer(flow), Raw(args.number(nhc)));
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    key.protocol = kread::u8_field(flow, &offset::FLOWI4_PROTO);
+    key.protocol = flow.field(&offset::FLOWI4_PROTO);
     key.family = AF_INET;
-    key.sport = u16::from_be(kread::u16_field(flow, &offset::FLOWI4_SPORT));
-    key.dport = u16::from_be(kread::u16_field(flow, &offset::FLOWI4_DPORT));
-    key.saddr[..4].copy_from_slice(&kread::u32_field(flow, &offset::FLOWI4_SADDR).to_ne_bytes());
-    key.daddr[..4].copy_from_slice(&kread::u32_field(flow, &offset::FLOWI4_DADDR).to_ne_bytes());
+    key.sport = u16::from_be(flow.field(&offset::FLOWI4_SPORT));
+    key.dport = u16::from_be(flow.field(&offset::FLOWI4_DPORT));
+    key.saddr[0] = u64::from(flow.field::<u32>(&offset::FLOWI4_SADDR));
+    key.daddr[0] = u64::from(flow.field::<u32>(&offset::FLOWI4_DADDR));
     let mut answer = Answer {
         table: args.arg(table_id) as u32,
         error: args.arg(error) as i32,
         route_type: 0,
-        device: 0,
-        source: [0; 16],
+        device: Raw(0),
+        source: [0; 2],
     };
-    if nhc != 0 {
-        answer.device = kread::u64_field(nhc, &offset::NHC_DEV);
+    if !nhc.is_null() {
+        answer.device = nhc.pointer(&offset::NHC_DEV);
         // `struct fib_nh` begins with the `fib_nh_common`, and lies within its `struct fib_info`; that of a nexthop object
         // lies elsewhere, and then there is no route to be read from here.
-        let route = kread::u64_field(nhc, &offset::FIB_NH_PARENT);
-        let first = route.wrapping_add(u64::from(offset::FIB_INFO_NH.load()));
-        if nhc.wrapping_sub(first) < MAX_NEXT_HOPS_BYTES {
-            answer.route_type = kread::u8_field(route, &offset::FIB_INFO_TYPE);
-            answer.source[..4]
-                .copy_from_slice(&kread::u32_field(route, &offset::FIB_INFO_PREFSRC).to_ne_bytes());
+        let route = nhc.pointer(&offset::FIB_NH_PARENT);
+        let first = route.inner(&offset::FIB_INFO_NH);
+        if nhc.address().wrapping_sub(first.address()) < MAX_NEXT_HOPS_BYTES {
+            answer.route_type = route.field(&offset::FIB_INFO_TYPE);
+            answer.source[0] = u64::from(route.field::<u32>(&offset::FIB_INFO_PREFSRC));
         }
     }
-    key.net = if answer.device == 0 {
-        namespace()
-    } else {
-        kread::u64_field(answer.device, &offset::NET_DEVICE_NET)
-    };
+    key.netns = if answer.device.is_null() { namespace() } else { flow::namespace_of(answer.device) };
     write(meta, key, answer);
 }
 
 /// The network namespace of the process on the CPU, whose question it is unless a softirq asks; 0 in the idle task and in
 /// other threads of the kernel, where only softirqs ask.
 #[inline(always)]
-fn namespace() -> Address {
-    let task = record::current_task();
-    if kread::u64_field(task, &offset::TASK_MM) == 0 {
+fn namespace() -> u32 {
+    let task = Raw(record::current_task());
+    if task.pointer(&offset::TASK_MM).is_null() {
         return 0;
     }
-    kread::u64_field(kread::u64_field(task, &offset::TASK_NSPROXY), &offset::NSPROXY_NET)
+    task.pointer(&offset::TASK_NSPROXY).pointer(&offset::NSPROXY_NET).field(&offset::NET_INUM)
 }
 
 /// An IPv6 table has answered.
 #[inline(always)]
-pub(crate) fn route_v6(args: &impl Args, meta: Meta, net: usize, res: usize, table: usize, flow: usize) {
-    let (flow, res) = (args.arg(flow), args.arg(res));
+pub(crate) fn route_v6(args: &impl Args, probe: Probe, net: usize, res: usize, table: usize, flow: usize) {
+    let meta = probe.now();
+    let (flow, res, net) = (args.pointer(flow), args.pointer(res).raw(), args.pointer(net).raw());
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    key.protocol = kread::u8_field(flow, &offset::FLOWI6_PROTO);
+    key.protocol = flow.field(&offset::FLOWI6_PROTO);
     key.family = AF_INET6;
-    key.sport = u16::from_be(kread::u16_field(flow, &offset::FLOWI6_SPORT));
-    key.dport = u16::from_be(kread::u16_field(flow, &offset::FLOWI6_DPORT));
-    kread::read_into(flow, u64::from(offset::FLOWI6_SADDR.load()), &mut key.saddr);
-    kread::read_into(flow, u64::from(offset::FLOWI6_DADDR.load()), &mut key.daddr);
-    key.net = args.arg(net);
-    let route = kread::u64_field(res, &offset::FIB6_RESULT_ROUTE);
+    key.sport = u16::from_be(flow.field(&offset::FLOWI6_SPORT));
+    key.dport = u16::from_be(flow.field(&offset::FLOWI6_DPORT));
+    key.saddr = flow.words(&offset::FLOWI6_SADDR);
+    key.daddr = flow.words(&offset::FLOWI6_DADDR);
+    key.netns = net.field(&offset::NET_INUM);
+    let route = res.pointer(&offset::FIB6_RESULT_ROUTE);
     let mut answer = Answer {
-        table: kread::u32_field(args.arg(table), &offset::FIB6_TABLE_ID),
+        table: args.pointer(table).field(&offset::FIB6_TABLE_ID),
         error: 0,
-        route_type: kread::u8_field(res, &offset::FIB6_RESULT_TYPE),
-        device: 0,
-        source: kread::read(route, u64::from(offset::FIB6_INFO_PREFSRC.load())),
+        route_type: res.field(&offset::FIB6_RESULT_TYPE),
+        device: Raw(0),
+        source: route.words(&offset::FIB6_INFO_PREFSRC),
     };
-    if route == kread::u64_field(key.net, &offset::NET_FIB6_NULL_ENTRY) {
+    if route.address() == net.field(&offset::NET_FIB6_NULL_ENTRY) {
         // `rt6_select()` found nothing. The entry that stands for that has a type and a device, which are no answer.
         (answer.error, answer.route_type) = (NET_UNREACHABLE, 0);
     } else {
         answer.error = refusal(answer.route_type);
         if answer.error == 0 {
             // `struct fib6_nh` begins with the `fib_nh_common`.
-            let next_hop = kread::u64_field(res, &offset::FIB6_RESULT_NH);
-            answer.device = kread::u64_field(next_hop, &offset::NHC_DEV);
+            answer.device = res.pointer(&offset::FIB6_RESULT_NH).pointer(&offset::NHC_DEV);
         }
     }
     write(meta, key, answer);
@@ -128,9 +132,9 @@ fn refusal(route_type: u8) -> i32 {
 #[inline(always)]
 fn write(meta: Meta, key: &FlowKey, answer: Answer) {
     let Some(flow) = flow::wanted_somewhere(key, meta.marks()) else { return };
-    let ifindex = kread::u32_field(answer.device, &offset::NET_DEVICE_IFINDEX);
+    let ifindex: u32 = answer.device.field(&offset::NET_DEVICE_IFINDEX);
     if ifindex > LOOPBACK {
-        flow::device(answer.device, key.net, ifindex);
+        flow::device(answer.device, key.netns, ifindex);
     }
     record::submit(
         KIND_ROUTE,
@@ -147,7 +151,7 @@ fn write(meta: Meta, key: &FlowKey, answer: Answer) {
             table: answer.table,
             ifindex,
             error: answer.error,
-            source: answer.source,
+            source: bytes_of(answer.source),
         },
     );
 }

@@ -7,14 +7,14 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{LruHashMap, PerCpuArray},
+    maps::{Array, PerCpuArray},
 };
 
 use super::EMPTY;
 use crate::{
     context::Args,
-    kread::{self, Address, offset},
-    record::{self, Hop, Meta},
+    kread::{Address, Fields as _, Pointer, offset},
+    record::{self, Hop, Meta, Probe, Thread},
 };
 
 /// A wake-up this long after `sock_def_readable` is not its doing, ns. Emulated machines are slow.
@@ -24,34 +24,46 @@ const WAKES_WITHIN_NS: u64 = 1_000_000;
 #[map]
 static WAKER: PerCpuArray<[u64; 2]> = PerCpuArray::with_max_entries(1, 0);
 
-/// The threads that were woken for a socket and have no CPU yet.
+/// How many threads can be woken for a socket and have no CPU yet: one for each number that a small machine has.
+const WOKEN_PLACES: u32 = 32768;
+
+/// A thread that was woken for a socket and has no CPU yet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Woken {
+    tid: u64,
+    sk: Address,
+}
+
+/// By the lowest bits of the thread's number. Written without a lock: where two threads share a place, the scheduler's part of
+/// one is not seen, and that they were taken for each other, the read will tell.
 #[map]
-static WOKEN: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4096, 0);
+static WOKEN: Array<Woken> = Array::with_max_entries(WOKEN_PLACES, 0);
 
 /// `sock_def_readable` runs on this CPU.
 #[inline(always)]
-pub(super) fn will_wake(meta: Meta, sk: Address) {
+pub(super) fn will_wake(meta: Meta, sk: impl Pointer) {
     if is_waited_on(sk)
         && let Some(waker) = WAKER.get_ptr_mut(0)
     {
         // SAFETY: this CPU's slot, aligned and alive. An interrupt in between leaves its own socket: one wake-up is then
         // noted for the wrong one, which the read will tell.
-        unsafe { *waker = [sk, meta.time_ns] };
+        unsafe { *waker = [sk.address(), meta.time_ns] };
     }
 }
 
 /// `skwq_has_sleeper()`. An `epoll` instance waits on its sockets for as long as it has them.
 #[inline(always)]
-fn is_waited_on(sk: Address) -> bool {
-    let queue = kread::u64_field(sk, &offset::SOCK_WAIT_QUEUE);
-    let head = queue.wrapping_add(u64::from(offset::SOCKET_WQ_WAITING.load()));
+fn is_waited_on(sk: impl Pointer) -> bool {
+    let queue = sk.pointer(&offset::SOCK_WAIT_QUEUE);
+    let head = queue.inner(&offset::SOCKET_WQ_WAITING);
     // An empty list points at itself; a socket without a queue is one that nobody has.
-    queue != 0 && kread::read::<u64>(head, 0) != head
+    !queue.is_null() && head.read::<Address>(0) != head.address()
 }
 
 /// A thread is made runnable. `sk`: the socket that it was woken for; `tid`, `tgid`: that thread's.
 #[inline(always)]
-pub(crate) fn waking(args: &impl Args, meta: Meta, task: usize) {
+pub(crate) fn waking(args: &impl Args, probe: Probe, task: usize) {
     let Some(waker) = WAKER.get_ptr_mut(0) else { return };
     // SAFETY: as above.
     let [sk, since_ns] = unsafe { *waker };
@@ -60,26 +72,34 @@ pub(crate) fn waking(args: &impl Args, meta: Meta, task: usize) {
     }
     // SAFETY: as above.
     unsafe { (*waker)[0] = 0 };
+    let meta = probe.now();
     if meta.time_ns.wrapping_sub(since_ns) > WAKES_WITHIN_NS {
         return;
     }
-    let task = args.arg(task);
-    let tid = kread::u32_field(task, &offset::TASK_PID);
-    let _ = WOKEN.insert(tid, sk, 0);
-    record::hop_of(meta, 0, tid, Hop { sk, ..EMPTY });
+    let tid: u32 = args.pointer(task).field(&offset::TASK_PID);
+    if let Some(place) = WOKEN.get_ptr_mut(tid & (WOKEN_PLACES - 1)) {
+        // SAFETY: an aligned element that lives as long as the map.
+        unsafe { place.write_volatile(Woken { tid: u64::from(tid), sk }) };
+    }
+    record::hop_of(meta, Thread { tgid: 0, tid }, Hop { sk, ..EMPTY });
 }
 
 /// A thread gets the CPU. `sk`, `tid`: as in [`waking`].
 #[inline(always)]
-pub(crate) fn switched(args: &impl Args, meta: Meta, _preempt: usize, _prev: usize, task: usize) {
+pub(crate) fn switched(args: &impl Args, probe: Probe, _preempt: usize, _prev: usize, task: usize) {
     // `sock_def_readable` does not sleep, so it has come back.
     if let Some(waker) = WAKER.get_ptr_mut(0) {
         // SAFETY: this CPU's slot, aligned and alive.
         unsafe { (*waker)[0] = 0 };
     }
-    let tid = kread::u32_field(args.arg(task), &offset::TASK_PID);
-    // SAFETY: one aligned word.
-    let Some(sk) = unsafe { WOKEN.get(tid) }.copied() else { return };
-    let _ = WOKEN.remove(tid);
-    record::hop_of(meta, 0, tid, Hop { sk, ..EMPTY });
+    let tid: u32 = args.pointer(task).field(&offset::TASK_PID);
+    let Some(place) = WOKEN.get_ptr_mut(tid & (WOKEN_PLACES - 1)) else { return };
+    // SAFETY: as in `waking`.
+    let woken = unsafe { place.read_volatile() };
+    if woken.tid != u64::from(tid) || tid == 0 {
+        return;
+    }
+    // SAFETY: as in `waking`.
+    unsafe { (&raw mut (*place).tid).write_volatile(0) };
+    record::hop_of(probe.now(), Thread { tgid: 0, tid }, Hop { sk: woken.sk, ..EMPTY });
 }

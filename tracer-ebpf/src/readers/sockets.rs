@@ -13,9 +13,9 @@ use crate::{
     context::Args,
     filter,
     flow::{self, AF_INET, AF_INET6, AF_UNIX, Direction, FlowKey},
-    kread::{self, Address, offset},
+    kread::{self, Address, Copied, Fields as _, Pointer, Raw, offset},
     packet::{NetworkHeader, Packet, TCP, UDP},
-    record::{self, Hop, Meta},
+    record::{self, Hop, Meta, Probe},
     words::is_zero,
 };
 
@@ -26,44 +26,63 @@ const MSG_ERRQUEUE: u32 = 0x2000;
 /// A process calls send on a TCP socket. `seq`: the sequence number that its first byte gets if nobody else is
 /// sending; `len`: bytes.
 #[inline(always)]
-pub(crate) fn tcp_send(args: &impl Args, meta: Meta, sk: usize, _msg: usize, len: usize) {
-    sends_tcp(meta, args.arg(sk), args.arg(len) as u32);
+pub(crate) fn tcp_send(args: &impl Args, probe: Probe, sk: usize, _msg: usize, len: usize) {
+    sends_tcp(probe, args.pointer(sk), args.arg(len) as u32);
 }
 
 #[inline(always)]
-pub(super) fn sends_tcp(meta: Meta, sk: Address, len: u32) {
+fn sends_tcp(probe: Probe, sk: impl Pointer, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    if tcp_flow(sk, Direction::Out, key)
-        && let Some(flow) = flow::wanted(key, meta.marks())
-    {
-        let seq = kread::u32_field(sk, &offset::TCP_SOCK_WRITE_SEQ);
-        record::hop(meta, Hop { sk, flow, seq, len, ..EMPTY });
+    if let Some((meta, flow)) = tcp_flow(probe, sk, Direction::Out, key) {
+        let seq = sk.raw().field(&offset::TCP_SOCK_WRITE_SEQ);
+        record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
+    }
+}
+
+/// The same for a TCP socket that a file descriptor has led to.
+#[inline(never)]
+pub(super) fn sends_tcp_by_file(probe: Probe, sk: Raw, netns: u32, len: u32) {
+    let mut key = MaybeUninit::uninit();
+    let key: &mut FlowKey = kread::zeroed(&mut key);
+    let mut room = MaybeUninit::uninit();
+    if !flow::ends_of(Copied::of(sk, &mut room), Direction::Out, key) {
+        return;
+    }
+    (key.protocol, key.netns) = (TCP, netns);
+    if let Some((meta, flow)) = wanted_flow(probe, key) {
+        let seq = sk.field(&offset::TCP_SOCK_WRITE_SEQ);
+        record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
     }
 }
 
 /// A process calls send on a UDP socket. `sk`: the socket; `len`: bytes. Where to, its packets say.
 #[inline(always)]
-pub(crate) fn udp_send(args: &impl Args, meta: Meta, sk: usize, msg: usize, len: usize) {
+pub(crate) fn udp_send(args: &impl Args, probe: Probe, sk: usize, msg: usize, len: usize) {
     // The kernel's copy of the address, as long as `struct sockaddr_storage`.
-    let name = kread::u64_field(args.arg(msg), &offset::MSGHDR_NAME);
+    let name: Address = args.pointer(msg).field(&offset::MSGHDR_NAME);
     let port = if name == 0 { 0 } else { u16::from_be(kread::read(name, 2)) };
-    sends_udp(meta, args.arg(sk), port, args.arg(len) as u32);
+    sends_udp(probe, args.pointer(sk), port, args.arg(len) as u32);
 }
 
 /// `port`: where the datagram goes, host byte order; 0 if to the socket's peer.
 #[inline(always)]
-pub(super) fn sends_udp(meta: Meta, sk: Address, port: u16, len: u32) {
+pub(super) fn sends_udp(probe: Probe, sk: impl Pointer, port: u16, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
     key.protocol = UDP;
-    key.sport = kread::u16_field(sk, &offset::SOCK_NUM);
-    key.dport = if port == 0 { u16::from_be(kread::u16_field(sk, &offset::SOCK_DPORT)) } else { port };
+    key.sport = sk.field(&offset::SOCK_NUM);
+    key.dport = if port == 0 { u16::from_be(sk.field(&offset::SOCK_DPORT)) } else { port };
     // Without a branch: the verifier would follow both sides for each way that the call may have said its address.
     let marks = MARK_TO_PEER * is_zero(u64::from(port)) as u16;
-    if filter::is_open() {
+    let is_open = filter::is_open();
+    if !is_open && !filter::datagram(key) {
+        return;
+    }
+    let (meta, sk) = (probe.now(), sk.address());
+    if is_open {
         record::hop(meta, Hop { sk, marks, len, ..EMPTY });
-    } else if filter::datagram(key) {
+    } else {
         // A socket that is not bound yet gets its port in the call.
         let is_v6 = u16::from(meta.point as u8 == Point::Udpv6Sendmsg as u8);
         let held =
@@ -133,99 +152,87 @@ pub(super) fn release_call(meta: &Meta, sk: Address) {
 /// A socket has data. `seq`, for TCP: `rcv_nxt`, everything before it is there; `skb`, for UDP: the datagram that was
 /// queued last. Each kind has a frame of its own on the stack, which has no room for all of them in one.
 #[inline(always)]
-pub(crate) fn readable(args: &impl Args, meta: Meta, sk: usize) {
-    let sk = args.arg(sk);
-    match kread::u16_field(sk, &offset::SOCK_FAMILY) as u8 {
-        AF_UNIX => unix::woken(&meta, sk),
-        AF_INET | AF_INET6 if kread::u16_field(sk, &offset::SOCK_PROTOCOL) == u16::from(UDP) => {
-            udp_readable(&meta, sk);
+pub(crate) fn readable(args: &impl Args, probe: Probe, sk: usize) {
+    let sk = args.pointer(sk);
+    match sk.field::<u16>(&offset::SOCK_FAMILY) as u8 {
+        AF_UNIX => unix::woken(&probe, sk),
+        AF_INET | AF_INET6 if sk.field::<u16>(&offset::SOCK_PROTOCOL) == u16::from(UDP) => {
+            udp_readable(&probe, sk);
         }
-        AF_INET | AF_INET6 => tcp_readable(&meta, sk),
+        AF_INET | AF_INET6 => tcp_readable(&probe, sk),
         _ => {}
     }
 }
 
 #[inline(never)]
-fn tcp_readable(meta: &Meta, sk: Address) {
+fn tcp_readable(probe: &Probe, sk: impl Pointer) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    if tcp_flow(sk, Direction::In, key)
-        && let Some(flow) = flow::wanted(key, 0)
-    {
-        let seq = kread::u32_field(sk, &offset::TCP_SOCK_RCV_NXT);
-        record::hop(*meta, Hop { sk, flow, seq, ..EMPTY });
-        sched::will_wake(*meta, sk);
+    if let Some((meta, flow)) = tcp_flow(*probe, sk, Direction::In, key) {
+        let seq = sk.raw().field(&offset::TCP_SOCK_RCV_NXT);
+        record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
+        sched::will_wake(meta, sk);
     }
 }
 
 #[inline(never)]
-fn udp_readable(meta: &Meta, sk: Address) {
-    let skb = newest(sk);
-    if skb == 0 {
-        return;
-    }
+fn udp_readable(probe: &Probe, sk: impl Pointer) {
+    let Some(skb) = newest(sk) else { return };
     if filter::is_open() {
-        if datagram(*meta, sk, skb, 0) {
-            sched::will_wake(*meta, sk);
+        if let Some(meta) = datagram(*probe, sk, skb, 0) {
+            sched::will_wake(meta, sk);
         }
         return;
     }
     // Whoever has read from it before will read this.
     let inode = inode(sk);
-    let seen = seen_of_reader(sk, inode);
-    if datagram(*meta, sk, skb, seen & !QUEUED) {
-        let _ = READERS.insert(sk, Reader { inode, seen: seen | QUEUED }, 0);
-        sched::will_wake(*meta, sk);
+    let seen = seen_of_reader(sk.address(), inode);
+    if let Some(meta) = datagram(*probe, sk, skb, seen & !QUEUED) {
+        let _ = READERS.insert(sk.address(), Reader { inode, seen: seen | QUEUED }, 0);
+        sched::will_wake(meta, sk);
     }
 }
 
 /// The inode number of a socket, 0 if it has none (any more).
 #[inline(always)]
-pub(super) fn inode(sk: Address) -> u32 {
-    let socket = kread::u64_field(sk, &offset::SOCK_SOCKET);
-    if socket == 0 {
-        return 0;
-    }
-    // `SOCKET_INODE()`: the `struct socket` is the first member of a `struct socket_alloc`.
-    kread::u64_field(socket.wrapping_add(u64::from(offset::SOCKET_INODE.load())), &offset::INODE_INO) as u32
+pub(super) fn inode(sk: impl Pointer) -> u32 {
+    // `sock_alloc_file()`: the inode of its file is its own.
+    let file = sk.pointer(&offset::SOCK_SOCKET).pointer(&offset::SOCKET_FILE);
+    file.pointer(&offset::FILE_INODE).field::<u64>(&offset::INODE_INO) as u32
 }
 
-/// The `sk_buff` at the end of a socket's receive queue, 0 if it is empty. Somebody may be taking it at this moment.
+/// The `sk_buff` at the end of a socket's receive queue, if it is not empty. Somebody may be taking it at this moment.
 #[inline(always)]
-pub(super) fn newest(sk: Address) -> Address {
-    let queue = sk.wrapping_add(u64::from(offset::SOCK_RECEIVE_QUEUE.load()));
-    let last = kread::u64_field(queue, &offset::SK_BUFF_QUEUE_PREV);
+pub(super) fn newest<P: Pointer>(sk: P) -> Option<P> {
+    let queue = sk.inner(&offset::SOCK_RECEIVE_QUEUE);
+    let last = queue.pointer(&offset::SK_BUFF_QUEUE_PREV);
     // An empty queue points at itself.
-    if last == queue { 0 } else { last }
+    (last.address() != queue.address()).then_some(last)
 }
 
 /// A process has copied data out of a TCP socket. `seq`: `copied_seq`, everything before it was read.
 #[inline(always)]
-pub(crate) fn read_up_to(args: &impl Args, meta: Meta, sk: usize) {
-    let sk = args.arg(sk);
+pub(crate) fn read_up_to(args: &impl Args, probe: Probe, sk: usize) {
+    let sk = args.pointer(sk);
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    if !tcp_flow(sk, Direction::In, key) {
-        return;
-    }
     // `tcp_read_sock` comes here from softirqs, too; only a process owns the socket meanwhile.
-    let meta = meta.in_process_if(kread::u32_field(sk, &offset::SOCK_OWNED) != 0);
-    if let Some(flow) = flow::wanted(key, meta.marks()) {
-        let seq = kread::u32_field(sk, &offset::TCP_SOCK_COPIED_SEQ);
-        record::hop(meta, Hop { sk, flow, seq, ..EMPTY });
+    let probe = probe.in_process_if(sk.field::<u32>(&offset::SOCK_OWNED) != 0);
+    if let Some((meta, flow)) = tcp_flow(probe, sk, Direction::In, key) {
+        let seq = sk.raw().field(&offset::TCP_SOCK_COPIED_SEQ);
+        record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
     }
 }
 
 /// A process has copied a datagram out of a UDP socket, and frees it. `skb`: the datagram.
 #[inline(always)]
-pub(crate) fn udp_read(args: &impl Args, meta: Meta, sk: usize, skb: usize, len: usize) {
-    let (len, skb) = (args.arg(len) as u32, args.arg(skb));
+pub(crate) fn udp_read(args: &impl Args, probe: Probe, sk: usize, skb: usize, len: usize) {
+    let (len, skb) = (args.arg(len) as u32, args.pointer(skb));
     // `udp_recvmsg` gives the negative length where it has only peeked, and the datagram stays in the queue. Of no bytes
     // that says nothing; but what was taken is in no list any more (`__skb_unlink`).
-    let peeks =
-        len.cast_signed().is_negative() || len == 0 && kread::u64_field(skb, &offset::SK_BUFF_NEXT) != 0;
+    let peeks = len.cast_signed().is_negative() || len == 0 && !skb.pointer(&offset::SK_BUFF_NEXT).is_null();
     if !peeks {
-        datagram(meta, args.arg(sk), skb, 0);
+        datagram(probe, args.pointer(sk), skb, 0);
     }
 }
 
@@ -233,30 +240,31 @@ pub(crate) fn udp_read(args: &impl Args, meta: Meta, sk: usize, skb: usize, len:
 /// there before was read. `seq`: bytes; `aux`: 1 if no datagram can have come to the socket that is not wanted: it is
 /// connected, or all that comes to its port is.
 #[inline(always)]
-pub(crate) fn udp_received(args: &impl Args, meta: Meta, sk: usize, ret: usize, flags: usize) {
-    let (sk, ret) = (args.arg(sk), args.arg(ret) as i32);
-    let is_ip = matches!(kread::u16_field(sk, &offset::SOCK_FAMILY) as u8, AF_INET | AF_INET6);
+pub(crate) fn udp_received(args: &impl Args, probe: Probe, sk: usize, ret: usize, flags: usize) {
+    let (sk, ret) = (args.pointer(sk), args.arg(ret) as i32);
+    let is_ip = matches!(sk.field::<u16>(&offset::SOCK_FAMILY) as u8, AF_INET | AF_INET6);
     if ret < 0
         || args.arg(flags) as u32 & (MSG_PEEK | MSG_ERRQUEUE) != 0
         || !is_ip
-        || kread::u16_field(sk, &offset::SOCK_PROTOCOL) != u16::from(UDP)
+        || sk.field::<u16>(&offset::SOCK_PROTOCOL) != u16::from(UDP)
     {
         return;
     }
+    let address = sk.address();
     if !filter::is_open() {
         let inode = inode(sk);
-        let (seen, now) = (seen_of_reader(sk, inode), meta.marks());
+        let (seen, now) = (seen_of_reader(address, inode), probe.marks());
         if now & !seen != 0 {
-            let _ = READERS.insert(sk, Reader { inode, seen: seen | now }, 0);
+            let _ = READERS.insert(address, Reader { inode, seen: seen | now }, 0);
         }
         // Who sent the datagram is not known any more, so a socket that wanted ones come to may read others as well.
         if seen & QUEUED == 0 {
             return;
         }
     }
-    let is_connected = kread::u16_field(sk, &offset::SOCK_DPORT) != 0;
-    let aux = u32::from(is_connected || filter::wants_all_to(kread::u16_field(sk, &offset::SOCK_NUM)));
-    record::hop(meta, Hop { sk, skb: oldest(sk), seq: ret as u32, aux, ..EMPTY });
+    let is_connected = sk.field::<u16>(&offset::SOCK_DPORT) != 0;
+    let aux = u32::from(is_connected || filter::wants_all_to(sk.field(&offset::SOCK_NUM)));
+    record::hop(probe.now(), Hop { sk: address, skb: oldest(address), seq: ret as u32, aux, ..EMPTY });
 }
 
 /// The datagram that a UDP socket's next read gets, 0 if there is none. `__skb_recv_udp` moves all that has come to a queue
@@ -265,7 +273,7 @@ pub(crate) fn udp_received(args: &impl Args, meta: Meta, sk: usize, ret: usize, 
 fn oldest(sk: Address) -> Address {
     for queue in [&offset::UDP_SOCK_READER_QUEUE, &offset::SOCK_RECEIVE_QUEUE] {
         let queue = sk.wrapping_add(u64::from(queue.load()));
-        let first = kread::u64_field(queue, &offset::SK_BUFF_QUEUE_NEXT);
+        let first: Address = Raw(queue).field(&offset::SK_BUFF_QUEUE_NEXT);
         if first != queue {
             return first;
         }
@@ -275,29 +283,38 @@ fn oldest(sk: Address) -> Address {
 
 /// An `sk_buff` is freed, and was not dropped: if it is a UNIX socket's, its connection was accepted.
 #[inline(always)]
-pub(crate) fn consumed(args: &impl Args, meta: Meta, skb: usize) {
-    let skb = args.arg(skb);
-    let sk = kread::u64_field(skb, &offset::SK_BUFF_SK);
-    if sk != 0 && kread::u16_field(sk, &offset::SOCK_FAMILY) as u8 == AF_UNIX {
-        unix::connection_taken(meta, skb, sk);
+pub(crate) fn consumed(args: &impl Args, probe: Probe, skb: usize) {
+    let skb = args.pointer(skb);
+    let sk = skb.pointer(&offset::SK_BUFF_SK);
+    if !sk.is_null() && sk.field::<u16>(&offset::SOCK_FAMILY) as u8 == AF_UNIX {
+        unix::connection_taken(probe, skb, sk);
     }
 }
 
-/// A datagram that its protocol has received, for a socket of which `seen` was seen. Says whether it was one, and wanted.
+/// A datagram that its protocol has received, for a socket of which `seen` was seen. `None` if it is none, or not wanted.
 #[inline(always)]
-fn datagram(meta: Meta, sk: Address, skb: Address, seen: u32) -> bool {
+fn datagram(probe: Probe, sk: impl Pointer, skb: impl Pointer, seen: u32) -> Option<Meta> {
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, NetworkHeader::Recorded) || packet.key.protocol != UDP {
-        return false;
+        return None;
     }
     // UDP lays other things over `skb->dev`, so the namespace is that of the socket.
-    packet.key.net = kread::u64_field(sk, &offset::SOCK_NET);
-    packets::write(meta, skb, sk, 0, packet, seen, AUX_UNKNOWN)
+    packet.key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
+    packets::write(probe, skb.address(), sk.address(), packet, seen, AUX_UNKNOWN)
 }
 
-/// Fills in the flow of a connected TCP socket; says whether it is one.
+/// The flow of a connected TCP socket, and the moment; `None` if it is none, or not wanted. Fills in the flow.
 #[inline(always)]
-fn tcp_flow(sk: Address, direction: Direction, key: &mut FlowKey) -> bool {
-    flow::of_socket(sk, direction, key) && key.protocol == TCP
+fn tcp_flow(probe: Probe, sk: impl Pointer, direction: Direction, key: &mut FlowKey) -> Option<(Meta, u64)> {
+    if flow::of_socket(sk, direction, key) && key.protocol == TCP { wanted_flow(probe, key) } else { None }
+}
+
+#[inline(always)]
+fn wanted_flow(probe: Probe, key: &FlowKey) -> Option<(Meta, u64)> {
+    if !filter::packet(key) {
+        return None;
+    }
+    let meta = probe.now();
+    Some((meta, flow::number_if_seen(key, meta.marks(), 0)?))
 }

@@ -5,6 +5,8 @@
 #[cfg(target_arch = "x86_64")]
 use std::mem::offset_of;
 
+use tracer_common::settings::Calls;
+
 /// In the order of `tracer_common::settings::Calls`.
 pub(super) const NUMBERS: [u32; 11] = [
     libc::SYS_write as u32,
@@ -19,6 +21,18 @@ pub(super) const NUMBERS: [u32; 11] = [
     libc::SYS_recvmsg as u32,
     libc::SYS_recvmmsg as u32,
 ];
+
+/// Those that send or connect (they come before those that receive) and have a low number, a bit each.
+pub(super) const LOW: u64 = {
+    let (mut bits, mut at) = (0, 0);
+    while at <= Calls::Connect as usize {
+        if NUMBERS[at] < u64::BITS {
+            bits |= 1 << NUMBERS[at];
+        }
+        at += 1;
+    }
+    bits
+};
 
 /// Bytes from the start of `struct pt_regs` (`arch/x86/include/uapi/asm/ptrace.h`, which `user_regs_struct` begins like)
 /// to each of the six arguments.

@@ -15,6 +15,9 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pa
 const LOG_DEBUG: u8 = aya_log::Level::Debug as u8;
 const LOG_NOTHING: u8 = 0;
 
+/// The first kernel with `bpf_get_current_task_btf`.
+const TYPED_TASKS_SINCE: (u32, u32) = (5, 11);
+
 /// Creates the maps and prepares the programs; none is in the kernel yet.
 pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     raise_memory_limit();
@@ -29,6 +32,7 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     let unix = count(filter.unix_patterns().len());
     let reasons = u32::from(btf.tracepoint_args("kfree_skb").is_some_and(|args| args.len() > 2));
     let calls_are_seen = u32::from(plan.kernel >= calls::SEEN_SINCE);
+    let tasks_are_typed = u32::from(plan.kernel >= TYPED_TASKS_SINCE);
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };
     let mut loader = EbpfLoader::new();
     for (global, offset) in &offsets {
@@ -47,9 +51,11 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::UNIX_PATTERN_COUNT, &unix, true)
         .override_global(settings::DROPS_HAVE_REASONS, &reasons, true)
         .override_global(settings::SYSTEM_CALLS, &calls::NUMBERS, true)
+        .override_global(settings::LOW_CALLS, &calls::LOW, true)
         .override_global(settings::CALL_ARGUMENTS, &calls::ARGUMENTS, true)
         .override_global(settings::CALL_NUMBER, &calls::NUMBER, true)
         .override_global(settings::CALLS_ARE_SEEN, &calls_are_seen, true)
+        .override_global(settings::TASKS_ARE_TYPED, &tasks_are_typed, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries(settings::EVENTS, plan.buffer_bytes);
     let mut ebpf = loader.load(OBJECT).map_err(CollectError::Load)?;

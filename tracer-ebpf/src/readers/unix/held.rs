@@ -6,7 +6,7 @@ use tracer_common::probes::Point;
 use super::{EMPTY, Unix};
 use crate::{
     filter,
-    kread::Address,
+    kread::{Address, Fields as _, Raw, offset},
     record::{self, Meta},
 };
 
@@ -67,10 +67,14 @@ pub(super) fn take(connects: bool) -> Option<Call> {
 
 /// It is wanted: its record goes before that of its wake-up.
 #[inline(never)]
-pub(super) fn release(meta: &Meta, held: &Call) {
+pub(super) fn release(meta: Meta, held: &Call) {
     let point = if held.connects == 0 { Point::UnixDgramSendmsg } else { Point::UnixStreamConnect };
     let meta = meta.earlier(point, held.time_ns, held.backend);
-    super::write(meta, Unix { sk: held.sk, len: held.len, marks: held.marks as u8, ..EMPTY });
+    super::write(
+        meta,
+        Raw(held.sk).field(&offset::SOCK_TYPE),
+        Unix { sk: held.sk, len: held.len, marks: held.marks as u8, ..EMPTY },
+    );
 }
 
 /// A datagram, or a connection, in a queue.

@@ -2,10 +2,10 @@
 
 use aya_ebpf::{macros::map, maps::LruHashMap};
 
-use super::{super::sockets::inode, DATAGRAM, names::Name};
+use super::{super::sockets::inode, DATAGRAM, Looked, names::Name};
 use crate::{
     filter::{self, BY_NAME, BY_PROCESS},
-    kread::{self, Address, offset},
+    kread::{Address, Pointer as _, Raw},
 };
 
 /// [`Known::seen`]: its name was sent.
@@ -44,21 +44,24 @@ pub(super) fn seen_of(sk: Address) -> u32 {
     unsafe { SOCKETS.get(sk) }.map_or(0, |known| known.seen)
 }
 
-/// Whether a socket has been looked up before.
+/// What was seen of the socket, and whether it has been looked up before.
 #[inline(always)]
-pub(super) fn is_known(sk: Address) -> bool {
+pub(super) fn find(sk: Address, inode: u32) -> (u32, bool) {
     // SAFETY: as in `seen_of`.
-    unsafe { SOCKETS.get(sk) }.is_some_and(|known| known.peer != NOT_ASKED && known.inode == inode(sk))
+    match unsafe { SOCKETS.get(sk) } {
+        Some(known) => (known.seen, known.peer != NOT_ASKED && known.inode == inode),
+        None => (0, false),
+    }
 }
 
-/// What was seen of a socket, with what is seen now; announces it by name once it is wanted. `peer`: where its data goes, 0
-/// if that is not known; `name`: what the call says of it.
+/// What was seen of a socket, with what is seen now; announces it by name once it is wanted. `name`: what the call says of it.
 #[inline(never)]
-pub(super) fn look_up(sk: Address, peer: Address, name: &Name, now: u32) -> u32 {
-    let inode = inode(sk);
+pub(super) fn look_up(looked: &Looked, name: &Name, now: u32) -> u32 {
+    let Looked { sk, socket, peer } = *looked;
+    let inode = socket.inode;
     let mut before = Known { inode, seen: 0, peer: NOT_ASKED };
     // SAFETY: as in `seen_of`.
-    if let Some(known) = unsafe { SOCKETS.get(sk) }
+    if let Some(known) = unsafe { SOCKETS.get(sk.address()) }
         && known.inode == inode
     {
         before = *known;
@@ -69,7 +72,7 @@ pub(super) fn look_up(sk: Address, peer: Address, name: &Name, now: u32) -> u32 
         seen |= process_of(peer);
     }
     let is_other = before.peer != peer || name.is_given();
-    if is_other && (name.is_given() || kread::u16_field(sk, &offset::SOCK_TYPE) == DATAGRAM) {
+    if is_other && (name.is_given() || socket.socket_type == DATAGRAM) {
         // What it was called does not hold for this receiver.
         seen &= !(BY_NAME | ANNOUNCED);
     }
@@ -77,7 +80,7 @@ pub(super) fn look_up(sk: Address, peer: Address, name: &Name, now: u32) -> u32 
     let is_due = seen & ANNOUNCED == 0 && (is_wanted(seen) || now & ANNOUNCE != 0);
     if asks_name || is_due {
         // Its own name, or that of the socket that it is connected to; if only some are wanted, a wanted one.
-        let (own, other) = (Name::bound(sk), Name::bound(peer));
+        let (own, other) = (Name::bound(sk), Name::bound(Raw(peer)));
         let mut shown = name.or(own).or(other);
         if filter::needed_of_unix() & BY_NAME != 0 {
             for candidate in [*name, own, other] {
@@ -92,24 +95,24 @@ pub(super) fn look_up(sk: Address, peer: Address, name: &Name, now: u32) -> u32 
         }
     }
     if before.seen != seen || before.peer != peer {
-        let _ = SOCKETS.insert(sk, Known { inode, seen, peer }, 0);
+        let _ = SOCKETS.insert(sk.address(), Known { inode, seen, peer }, 0);
     }
     seen
 }
 
 /// A socket is wanted because of what it is connected with, or was sent to: `name`.
 #[inline(never)]
-pub(super) fn adopt(sk: Address, peer: Address, name: &Name, seen: u32) {
+pub(super) fn adopt(sk: Raw, peer: Address, name: &Name, seen: u32) {
     let inode = inode(sk);
     let announced = if name.announce(sk, inode) { ANNOUNCED } else { 0 };
-    let _ = SOCKETS.insert(sk, Known { inode, seen: seen | announced, peer }, 0);
+    let _ = SOCKETS.insert(sk.address(), Known { inode, seen: seen | announced, peer }, 0);
 }
 
 /// A wanted process uses a socket.
 #[inline(never)]
-pub(super) fn mark(sk: Address, now: u32) {
+pub(super) fn mark(sk: Raw, now: u32) {
     let inode = inode(sk);
-    if let Some(known) = SOCKETS.get_ptr_mut(sk) {
+    if let Some(known) = SOCKETS.get_ptr_mut(sk.address()) {
         // SAFETY: a live element of the map; an update that is lost is made by the next message.
         unsafe {
             // One that its process has closed has none any more.
@@ -120,7 +123,7 @@ pub(super) fn mark(sk: Address, now: u32) {
         }
     }
     // It is announced when it first sends.
-    let _ = SOCKETS.insert(sk, Known { inode, seen: now, peer: NOT_ASKED }, 0);
+    let _ = SOCKETS.insert(sk.address(), Known { inode, seen: now, peer: NOT_ASKED }, 0);
 }
 
 /// `BY_PROCESS` if a wanted process was seen to use a socket.
@@ -128,7 +131,7 @@ pub(super) fn mark(sk: Address, now: u32) {
 fn process_of(sk: Address) -> u32 {
     // SAFETY: as in `seen_of`.
     match unsafe { SOCKETS.get(sk) } {
-        Some(known) if known.seen & BY_PROCESS != 0 && known.inode == inode(sk) => BY_PROCESS,
+        Some(known) if known.seen & BY_PROCESS != 0 && known.inode == inode(Raw(sk)) => BY_PROCESS,
         _ => 0,
     }
 }

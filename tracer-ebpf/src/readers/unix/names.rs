@@ -7,7 +7,7 @@ use tracer_common::{
 
 use crate::{
     filter,
-    kread::{self, Address, offset},
+    kread::{self, Address, Fields as _, Pointer, Raw, offset},
     record,
 };
 
@@ -51,11 +51,11 @@ impl Name {
 
     /// The name that a socket is bound to.
     #[inline(always)]
-    pub(super) fn bound(sk: Address) -> Self {
-        let address = if sk == 0 { 0 } else { kread::u64_field(sk, &offset::UNIX_SOCK_ADDR) };
-        let len = kread::u32_field(address, &offset::UNIX_ADDRESS_LEN);
-        let name = address.wrapping_add(u64::from(offset::UNIX_ADDRESS_NAME.load()));
-        Self::kernel(if address == 0 { 0 } else { name }, len)
+    pub(super) fn bound(sk: Raw) -> Self {
+        let address = if sk.is_null() { sk } else { sk.pointer(&offset::UNIX_SOCK_ADDR) };
+        let len = address.field(&offset::UNIX_ADDRESS_LEN);
+        let name = address.inner(&offset::UNIX_ADDRESS_NAME).address();
+        Self::kernel(if address.is_null() { 0 } else { name }, len)
     }
 
     /// Whether somebody gave one, be it valid or not.
@@ -112,11 +112,11 @@ impl Name {
     /// Says that a socket is called so; whether there was room to.
     #[inline(never)]
     #[allow(clippy::cast_ptr_alignment, reason = "the path is aligned by its place in the record")]
-    pub(super) fn announce(&self, sk: Address, inode: u32) -> bool {
+    pub(super) fn announce(&self, sk: Raw, inode: u32) -> bool {
         // Built where it will be read: the stack has no room for it.
         let Some(mut entry) = record::reserve::<UnixNameRecord>(KIND_UNIX_NAME) else { return false };
         let record = entry.as_mut_ptr();
-        let socket_type = kread::u16_field(sk, &offset::SOCK_TYPE) as u8;
+        let socket_type = sk.field::<u16>(&offset::SOCK_TYPE) as u8;
         // SAFETY: `record` points to the reserved memory, which is aligned and as large as the record. The path and the
         // padding behind it are UNIX_WORDS aligned words.
         let words = unsafe {
@@ -124,7 +124,7 @@ impl Name {
             (&raw mut (*record).socket_type).write(socket_type);
             (&raw mut (*record).pad).write(0);
             (&raw mut (*record).inode).write(inode);
-            (&raw mut (*record).sk).write(sk);
+            (&raw mut (*record).sk).write(sk.address());
             let words = (&raw mut (*record).path).cast::<[u64; UNIX_WORDS]>();
             for word in 0..UNIX_WORDS {
                 words.cast::<u64>().add(word).write_volatile(0);

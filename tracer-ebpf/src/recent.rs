@@ -1,0 +1,228 @@
+//! The packets that were seen last on this CPU: a packet's headers are read, filtered and its flow looked up once, and at its next
+//! hops it is known by its memory.
+//!
+//! Memory is used again within microseconds. A packet is taken for the one that was kept only if its `sk_buff`, its data and
+//! both ends of it are the same, on the same device, and the hop is further along the path: whoever gets the same memory next
+//! begins at the start of the path, where it is read anew. Where a packet is dropped, it is forgotten. (TCP's receive function also
+//! compares the sequence number.) Whatever the device layer makes of a packet, segments or a copy that may be changed, lies in
+//! other memory.
+
+use aya_ebpf::{macros::map, maps::PerCpuArray};
+use tracer_common::{event::NO_FLOW, probes::Point};
+
+use crate::{
+    flow::AF_INET6,
+    kread::{Address, Pointer, offset},
+    packet::Packet,
+    record::{Hop, NO_HOP},
+    words::weigh,
+};
+
+/// How many places each CPU has, a power of two. Packets that share one take turns.
+const PLACES: usize = 256;
+
+/// [`Word::Flow`] of a packet that the filter does not want.
+const UNWANTED: u64 = u64::MAX;
+
+/// What is kept of a packet, word by word: the stack has no room for all of them at once.
+#[repr(usize)]
+#[derive(Clone, Copy)]
+enum Word {
+    /// The address of its `sk_buff`.
+    Skb,
+    /// Where its data lies (`skb->head`).
+    Head,
+    /// Where the data ends, from there, and above how much more lies in pages. Taking headers off its front changes neither.
+    Ends,
+    /// Index of its device, and above the inode number of the namespace that it is in.
+    Device,
+    /// Its flow's number, or [`UNWANTED`].
+    Flow,
+    /// TCP's sequence number, and above that which it acknowledges.
+    Numbers,
+    /// Bytes of payload; above TCP's flags, and the family.
+    Payload,
+    /// The sum over all words before: programs that interrupt each other on one CPU write the same place.
+    Sum,
+    /// The last hop. Not in the sum, as it changes.
+    Stage,
+}
+
+const WORDS: usize = Word::Stage as usize + 1;
+
+#[derive(Clone, Copy)]
+struct Place(*mut u64);
+
+impl Place {
+    #[inline(always)]
+    fn get(self, word: Word) -> u64 {
+        // SAFETY: within an element of the map, aligned and alive; volatile, as programs that interrupt this one write it.
+        unsafe { self.0.add(word as usize).read_volatile() }
+    }
+
+    #[inline(always)]
+    fn set(self, word: Word, value: u64) {
+        // SAFETY: as above.
+        unsafe { self.0.add(word as usize).write_volatile(value) };
+    }
+
+    /// What it says of the packet in `skb`, if that is the one, and the hop is one that it can come to. `ends`, `device`: as in
+    /// [`Word`]; of no device, whatever was kept will do.
+    #[inline(always)]
+    fn of(self, skb: impl Pointer, point: Point, device: Option<u64>) -> Option<Facts> {
+        // Each is read once: it may be another packet's the next time.
+        let head: u64 = skb.field(&offset::SK_BUFF_HEAD);
+        let ends = ends(skb);
+        let kept = self.get(Word::Device);
+        let facts = Facts {
+            flow: self.get(Word::Flow),
+            numbers: self.get(Word::Numbers),
+            payload: self.get(Word::Payload),
+        };
+        let is_it = self.get(Word::Skb) == skb.address()
+            && self.get(Word::Head) == head
+            && self.get(Word::Ends) == ends
+            && self.get(Word::Stage) < point as u64
+            && device.is_none_or(|device| device == kept)
+            && self.get(Word::Sum) == sum([skb.address(), head, ends, kept], facts);
+        is_it.then_some(facts)
+    }
+
+    #[inline(always)]
+    fn known(self, skb: impl Pointer, point: Point, facts: Facts) -> Known {
+        self.set(Word::Stage, point as u64);
+        if facts.flow == UNWANTED {
+            return Known::Unwanted;
+        }
+        Known::Wanted(Hop {
+            skb: skb.address(),
+            flow: facts.flow,
+            tcp_flags: (facts.payload >> 32) as u8,
+            seq: facts.numbers as u32,
+            ack: (facts.numbers >> 32) as u32,
+            len: facts.payload as u32,
+            ..NO_HOP
+        })
+    }
+}
+
+/// The words that say something of a packet.
+#[derive(Clone, Copy)]
+struct Facts {
+    flow: u64,
+    numbers: u64,
+    payload: u64,
+}
+
+/// Over all that tells a packet from others, and what is said of it.
+#[inline(always)]
+fn sum(names: [u64; 4], facts: Facts) -> u64 {
+    let [skb, head, ends, device] = names;
+    let words = [skb, head, ends, device, facts.flow, facts.numbers, facts.payload];
+    let mut sum = 0u64;
+    for (at, word) in words.into_iter().enumerate() {
+        sum = sum.wrapping_add(weigh(word, at));
+    }
+    sum
+}
+
+#[inline(always)]
+fn ends(skb: impl Pointer) -> u64 {
+    let tail: u32 = skb.field(&offset::SK_BUFF_TAIL);
+    let in_pages: u32 = skb.field(&offset::SK_BUFF_DATA_LEN);
+    u64::from(in_pages) << 32 | u64::from(tail)
+}
+
+#[map]
+static RECENT: PerCpuArray<[[u64; WORDS]; PLACES]> = PerCpuArray::with_max_entries(1, 0);
+
+/// What is known of a packet.
+pub(crate) enum Known {
+    /// Nothing.
+    Nothing,
+    /// The filter does not want it.
+    Unwanted,
+    /// What its hops say of it.
+    Wanted(Hop),
+}
+
+/// The device that a packet is on, and the namespace.
+#[inline(always)]
+fn device(ifindex: u32, netns: u32) -> u64 {
+    u64::from(netns) << 32 | u64::from(ifindex)
+}
+
+/// The packet at this hop on a device.
+#[inline(always)]
+pub(crate) fn find(skb: impl Pointer, point: Point, ifindex: u32, netns: u32) -> Known {
+    let Some(place) = place(skb.address()) else { return Known::Nothing };
+    match place.of(skb, point, Some(device(ifindex, netns))) {
+        Some(facts) => place.known(skb, point, facts),
+        None => Known::Nothing,
+    }
+}
+
+/// The segment that TCP has received, whose device may not be known any more. With it, whether it is one of IPv6.
+#[inline(always)]
+pub(crate) fn find_received(skb: impl Pointer) -> (Known, bool) {
+    let Some(place) = place(skb.address()) else { return (Known::Nothing, false) };
+    // `tcp_v4_fill_cb()`
+    let seq: u32 = skb.inner(&offset::SK_BUFF_CB).field(&offset::TCP_CB_SEQ);
+    match place.of(skb, Point::TcpV4Rcv, None) {
+        Some(facts) if facts.numbers as u32 == seq => {
+            let is_v6 = facts.payload >> 40 & 0xff == u64::from(AF_INET6);
+            (place.known(skb, Point::TcpV6Rcv, facts), is_v6)
+        }
+        _ => (Known::Nothing, false),
+    }
+}
+
+/// Keeps a wanted packet.
+#[inline(never)]
+pub(crate) fn keep(skb: impl Pointer, point: Point, packet: &Packet, ifindex: u32, flow: u64) {
+    // A flow without a number is announced again at the next hop.
+    if flow == NO_FLOW {
+        return;
+    }
+    let Some(place) = place(skb.address()) else { return };
+    let flags = u64::from(packet.tcp_flags & 0xff) | u64::from(packet.key.family) << 8;
+    let facts = Facts {
+        flow,
+        numbers: u64::from(packet.ack) << 32 | u64::from(packet.seq),
+        payload: flags << 32 | u64::from(packet.len),
+    };
+    let (head, ends) = (skb.field(&offset::SK_BUFF_HEAD), ends(skb));
+    let device = device(ifindex, packet.key.netns);
+    place.set(Word::Skb, skb.address());
+    place.set(Word::Head, head);
+    place.set(Word::Ends, ends);
+    place.set(Word::Device, device);
+    place.set(Word::Flow, facts.flow);
+    place.set(Word::Numbers, facts.numbers);
+    place.set(Word::Payload, facts.payload);
+    place.set(Word::Sum, sum([skb.address(), head, ends, device], facts));
+    place.set(Word::Stage, point as u64);
+}
+
+/// Remembers that a packet's headers say that the filter does not want it.
+#[inline(always)]
+pub(crate) fn keep_unwanted(skb: impl Pointer, point: Point, packet: &Packet, ifindex: u32) {
+    keep(skb, point, packet, ifindex, UNWANTED);
+}
+
+/// The packet's memory is free.
+#[inline(always)]
+pub(crate) fn forget(skb: impl Pointer) {
+    if let Some(place) = place(skb.address()) {
+        place.set(Word::Skb, 0);
+    }
+}
+
+/// Where what is known of an `sk_buff` is kept.
+#[inline(always)]
+fn place(skb: Address) -> Option<Place> {
+    let index = (skb >> 8 ^ skb >> 16) as usize & (PLACES - 1);
+    let places = RECENT.get_ptr_mut(0)?;
+    // SAFETY: within the array.
+    Some(Place(unsafe { places.cast::<[u64; WORDS]>().add(index) }.cast()))
+}
