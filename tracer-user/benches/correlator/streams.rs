@@ -49,15 +49,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] = [
-        Self::Tcp,
-        Self::TcpFentry,
-        Self::TcpChurn,
-        Self::TcpSlow,
-        Self::Unix,
-        Self::UnixSlow,
-        Self::Mix,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Tcp, Self::TcpFentry, Self::TcpChurn, Self::TcpSlow, Self::Unix, Self::UnixSlow, Self::Mix];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -349,8 +342,7 @@ impl Stream {
     fn read(&mut self, at: usize, reader: usize, cpu: usize) {
         let connection = &mut self.connections[at];
         let Some(unread) = connection.unread.pop_front() else { return };
-        let (own, peer, is_unix) =
-            (connection.ends[reader], connection.ends[1 - reader], connection.is_unix);
+        let (own, peer, is_unix) = (connection.ends[reader], connection.ends[1 - reader], connection.is_unix);
         self.hop(cpu, HopRecord { sk: own.sk, tid: own.tid, ..hop(Point::SchedSwitch) });
         if is_unix {
             let read = unix(Point::UnixStreamRecvmsg, own.tid);
@@ -386,7 +378,8 @@ impl Stream {
             let call = HopRecord { sk: own.sk, flow: own.flow, seq: own.seq, ..hop(Point::TcpSendmsg) };
             self.hop(cpu, HopRecord { tid, tgid: tid, len: LEN, ..call });
             self.packet(cpu, skb, own, peer.seq, PUSH_ACK);
-            let woken = HopRecord { sk: peer.sk, tid, flow: own.flow, seq: end, ..hop(Point::SockDefReadable) };
+            let woken =
+                HopRecord { sk: peer.sk, tid, flow: own.flow, seq: end, ..hop(Point::SockDefReadable) };
             self.hop(cpu, woken);
         }
         if is_first {
@@ -399,7 +392,8 @@ impl Stream {
         let (is_data, is_first) = (tcp_flags == PUSH_ACK, tcp_flags == SYN);
         let len = if is_data { LEN } else { 0 };
         let ack = if is_first { 0 } else { ack };
-        let segment = HopRecord { skb, flow: from.flow, tid: from.tid, tcp_flags, ack, len, ..hop(Point::IpQueueXmit) };
+        let segment =
+            HopRecord { skb, flow: from.flow, tid: from.tid, tcp_flags, ack, len, ..hop(Point::IpQueueXmit) };
         for point in [
             Point::IpQueueXmit,
             Point::DevQueueXmit,
@@ -433,7 +427,8 @@ impl Stream {
     }
 
     fn hop(&mut self, cpu: usize, record: HopRecord) {
-        let backend = Point::from_wire(record.point).and_then(|point| self.kind.backend(point)).unwrap() as u8;
+        let backend =
+            Point::from_wire(record.point).and_then(|point| self.kind.backend(point)).unwrap() as u8;
         let on = u16::try_from(cpu).unwrap();
         self.cpus[cpu].push_back(Task::Hop(HopRecord { backend, cpu: on, ..record }));
     }
