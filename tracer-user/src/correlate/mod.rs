@@ -142,6 +142,15 @@ impl Correlator {
         self.ready.drain(..)
     }
 
+    /// Shows the same paths, whose memory then serves the next ones. After an error the rest is not shown.
+    pub fn show<E>(&mut self, to: impl FnMut(&Path) -> Result<(), E>) -> Result<(), E> {
+        let shown = self.ready.iter().try_for_each(to);
+        for path in self.ready.drain(..) {
+            self.in_flight.reuse(path.hops);
+        }
+        shown
+    }
+
     /// Packets on their way, or received and not read.
     pub fn unfinished(&self) -> usize {
         self.in_flight.len()

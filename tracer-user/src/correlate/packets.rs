@@ -13,7 +13,7 @@ use super::{
     in_flight::{Cut, Header, Packet, PacketKey},
     sends::is_call,
 };
-use crate::model::{Coverage, Device, Flow, Hop, Hops, Incomplete, Protocol, Tcp};
+use crate::model::{Coverage, Device, Flow, Hop, Incomplete, Protocol, Tcp};
 
 /// How many packets of a flow may wait in a device's queue to be cut into segments.
 const AT_DEVICE: usize = 32;
@@ -173,7 +173,7 @@ impl Correlator {
             receiver: None,
             woken_on: 0,
             stage: hop.point,
-            hops: Hops::new(),
+            hops: self.in_flight.hops(),
             routes: Vec::new(),
             to_peer: false,
             cut: Cut::default(),
