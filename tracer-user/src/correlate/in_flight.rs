@@ -91,6 +91,8 @@ pub(super) struct Packet {
     pub(super) to_peer: bool,
     /// What the device layer has cut from it: how far, and how many bytes.
     pub(super) cut: Cut,
+    /// The flow on which it was handed to a device that may cut it and has not yet sent it.
+    pub(super) at_device: Option<FlowKey>,
     /// It holds several datagrams, which its receiver gets one by one.
     pub(super) holds_several: bool,
     /// Received; its data waits to be read.

@@ -165,6 +165,7 @@ impl Correlator {
             routes: Vec::new(),
             to_peer: false,
             cut: Cut::default(),
+            at_device: None,
             holds_several: false,
             awaits_reader: false,
             dropped: None,
