@@ -65,10 +65,11 @@ impl Session {
 
     /// Takes the bytes of one record.
     pub fn record(&mut self, bytes: &[u8]) {
-        match decode(bytes) {
+        // By reference: to move a record is to copy it.
+        match &decode(bytes) {
             Ok(record) => {
                 self.trust.events += u64::from(record.is_hop());
-                self.correlator.record(&record);
+                self.correlator.record(record);
             }
             Err(_) => self.trust.malformed += 1,
         }
