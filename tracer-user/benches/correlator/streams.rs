@@ -26,6 +26,10 @@ const PUSH_ACK: u8 = 0x18;
 const SHORT_LIFE: u32 = 8;
 /// Messages that all readers of a slow stream together are behind.
 const BEHIND: usize = 20_000;
+/// The process that serves all connections, each in a thread, and those that make them.
+const SERVER: u32 = 500;
+const CLIENT: u32 = 600;
+const CLIENTS: usize = 16;
 /// Bytes of a message.
 const LEN: u32 = 100;
 
@@ -122,6 +126,7 @@ impl Batch {
 struct End {
     sk: u64,
     tid: u32,
+    tgid: u32,
     /// The number of the flow that it sends on.
     flow: u64,
     /// The sequence number of what it sends next.
@@ -183,6 +188,7 @@ impl Stream {
             let end = |side: u64| End {
                 sk: 0xffff_8880_0000_0000 + (2 * at as u64 + side) * 0x8c0,
                 tid: u32::try_from(1000 + 2 * at as u64 + side).unwrap(),
+                tgid: if side == 1 { SERVER } else { CLIENT + u32::try_from(at % CLIENTS).unwrap() },
                 ..End::default()
             };
             let is_unix = match kind {
@@ -273,7 +279,7 @@ impl Stream {
         connection.is_announced = true;
         let name = if connection.is_unix { b"unix-peer" } else { b"ping-pong" };
         for end in connection.ends {
-            let mut task = TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid: end.tid, comm: [0; 16] };
+            let mut task = TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid: end.tgid, comm: [0; 16] };
             task.comm[..name.len()].copy_from_slice(name);
             announce(&mut self.cpus[cpu], &task);
         }
@@ -345,14 +351,14 @@ impl Stream {
         let (own, peer, is_unix) = (connection.ends[reader], connection.ends[1 - reader], connection.is_unix);
         self.hop(cpu, HopRecord { sk: own.sk, tid: own.tid, ..hop(Point::SchedSwitch) });
         if is_unix {
-            let read = unix(Point::UnixStreamRecvmsg, own.tid);
+            let read = unix(Point::UnixStreamRecvmsg, own);
             let read = UnixRecord { skb: unread.skb, sk: peer.sk, len: LEN, total: LEN, ..read };
             self.unix(cpu, read);
         } else {
             let (flow, seq) = (peer.flow, unread.end);
             self.hop(
                 cpu,
-                HopRecord { sk: own.sk, tid: own.tid, tgid: own.tid, flow, seq, ..hop(Point::TcpRecvmsg) },
+                HopRecord { sk: own.sk, tid: own.tid, tgid: own.tgid, flow, seq, ..hop(Point::TcpRecvmsg) },
             );
         }
         self.free.push(unread.skb);
@@ -368,15 +374,15 @@ impl Stream {
         let is_first = connection.unread.is_empty();
         connection.unread.push_back(Unread { skb, end });
         if is_unix {
-            let call = unix(Point::UnixStreamSendmsg, own.tid);
+            let call = unix(Point::UnixStreamSendmsg, own);
             let marks = if is_first { MARK_NOTHING_QUEUED } else { 0 };
             self.unix(cpu, UnixRecord { sk: own.sk, peer: peer.sk, len: LEN, marks, ..call });
-            let wakes = UnixRecord { tgid: 0, ..unix(Point::SockDefReadable, own.tid) };
+            let wakes = UnixRecord { tgid: 0, ..unix(Point::SockDefReadable, own) };
             self.unix(cpu, UnixRecord { skb, sk: peer.sk, peer: own.sk, len: LEN, ..wakes });
         } else {
             let tid = own.tid;
             let call = HopRecord { sk: own.sk, flow: own.flow, seq: own.seq, ..hop(Point::TcpSendmsg) };
-            self.hop(cpu, HopRecord { tid, tgid: tid, len: LEN, ..call });
+            self.hop(cpu, HopRecord { tid, tgid: own.tgid, len: LEN, ..call });
             self.packet(cpu, skb, own, peer.seq, PUSH_ACK);
             let woken =
                 HopRecord { sk: peer.sk, tid, flow: own.flow, seq: end, ..hop(Point::SockDefReadable) };
@@ -471,7 +477,7 @@ fn hop(point: Point) -> HopRecord {
 }
 
 /// The same of a UNIX stream.
-fn unix(point: Point, tid: u32) -> UnixRecord {
+fn unix(point: Point, End { tid, tgid, .. }: End) -> UnixRecord {
     UnixRecord {
         kind: KIND_UNIX,
         point: point as u8,
@@ -484,7 +490,7 @@ fn unix(point: Point, tid: u32) -> UnixRecord {
         skb: 0,
         sk: 0,
         peer: 0,
-        tgid: tid,
+        tgid,
         tid,
         len: 0,
         offset: 0,
