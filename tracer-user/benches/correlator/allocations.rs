@@ -6,28 +6,28 @@ use std::{
 };
 
 /// The system's allocator, counting.
-pub struct Counting;
+pub(super) struct Counting;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 static HELD: AtomicU64 = AtomicU64::new(0);
 static MOST: AtomicU64 = AtomicU64::new(0);
 
 /// How often memory was allocated so far.
-pub fn calls() -> u64 {
+pub(super) fn calls() -> u64 {
     CALLS.load(Relaxed)
 }
 
 /// The bytes that are held.
-pub fn held() -> u64 {
+pub(super) fn held() -> u64 {
     HELD.load(Relaxed)
 }
 
 /// The most bytes that were held since [`forget_most`].
-pub fn most() -> u64 {
+pub(super) fn most() -> u64 {
     MOST.load(Relaxed)
 }
 
-pub fn forget_most() {
+pub(super) fn forget_most() {
     MOST.store(held(), Relaxed);
 }
 

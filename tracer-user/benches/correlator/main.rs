@@ -80,14 +80,11 @@ enum Consumer {
 impl Consumer {
     fn new(target: Target, kind: Kind) -> Self {
         let coverage = kind.coverage();
-        match target {
-            Target::Correlate => Self::Correlator(Box::new(Correlator::new(coverage, Limits::default())), 0),
-            _ => {
-                let writer = target.writer(&coverage);
-                let output = Output { writer, to: Box::new(io::sink()), is_stdout: false };
-                Self::Session(Box::new(Session::new(coverage, output, Shown::default())))
-            }
+        if target == Target::Correlate {
+            return Self::Correlator(Box::new(Correlator::new(coverage, Limits::default())), 0);
         }
+        let output = Output { writer: target.writer(&coverage), to: Box::new(io::sink()), is_stdout: false };
+        Self::Session(Box::new(Session::new(coverage, output, Shown::default())))
     }
 
     fn take(&mut self, batch: &Batch) {
@@ -147,7 +144,9 @@ fn events<const TARGET: usize>(bencher: Bencher<'_, '_>, (kind, flows): (Kind, u
     let batches = batches(kind, flows, 1_000_000);
     bencher.counter(ItemsCount::new(batches.len() as u64 * BATCH)).bench_local(|| {
         let mut consumer = Consumer::new(target, kind);
-        batches.iter().for_each(|batch| consumer.take(batch));
+        for batch in &batches {
+            consumer.take(batch);
+        }
         consumer.finish()
     });
 }
@@ -180,14 +179,14 @@ impl Figure {
             allocations::forget_most();
             let start = cpu_time();
             consumer.take(&batch);
-            spent += cpu_time() - start;
+            spent += since(start);
             allocations += allocations::calls() - calls;
             most_bytes = most_bytes.max(own + allocations::most() - held);
             own = own + allocations::held() - held;
         }
         let start = cpu_time();
         let paths = consumer.finish();
-        spent += cpu_time() - start;
+        spent += since(start);
         let events = events.div_ceil(BATCH) * BATCH;
         Self { target, kind, flows, events, paths, spent, allocations, most_bytes }
     }
@@ -212,6 +211,10 @@ impl Figure {
 /// The time that this thread had a CPU: what else the machine does is no part of a figure.
 fn cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
+fn since(start: Duration) -> Duration {
+    cpu_time().saturating_sub(start)
 }
 
 /// The figures that are chosen.

@@ -35,7 +35,7 @@ const LEN: u32 = 100;
 
 /// What the traffic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Ping-pong over TCP, seen by tracepoints.
     Tcp,
     /// The same, seen by functions.
@@ -53,10 +53,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 7] =
+    pub(super) const ALL: [Self; 7] =
         [Self::Tcp, Self::TcpFentry, Self::TcpChurn, Self::TcpSlow, Self::Unix, Self::UnixSlow, Self::Mix];
 
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::TcpFentry => "tcp-fentry",
@@ -80,7 +80,7 @@ impl Kind {
     }
 
     /// Where the run that records the stream is attached.
-    pub fn coverage(self) -> Coverage {
+    pub(super) fn coverage(self) -> Coverage {
         let mut coverage = Coverage::default();
         for point in Point::ALL {
             if let Some(backend) = self.backend(*point) {
@@ -97,10 +97,10 @@ impl Kind {
 
 /// Records one behind the other, as the ring buffer holds them: the length of each before its bytes.
 #[derive(Default)]
-pub struct Batch(Vec<u8>);
+pub(super) struct Batch(Vec<u8>);
 
 impl Batch {
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.0.clear();
     }
 
@@ -110,7 +110,7 @@ impl Batch {
     }
 
     /// The bytes of each record.
-    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+    pub(super) fn records(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &*self.0;
         std::iter::from_fn(move || {
             let (len, behind) = rest.split_first_chunk()?;
@@ -165,7 +165,7 @@ enum Task {
 }
 
 /// A source of records.
-pub struct Stream {
+pub(super) struct Stream {
     kind: Kind,
     connections: Vec<Connection>,
     /// Connections of which an end waits for a CPU.
@@ -183,7 +183,7 @@ pub struct Stream {
 
 impl Stream {
     /// Of so many connections at a time.
-    pub fn new(kind: Kind, connections: usize) -> Self {
+    pub(super) fn new(kind: Kind, connections: usize) -> Self {
         let connection = |at: usize| {
             let end = |side: u64| End {
                 sk: 0xffff_8880_0000_0000 + (2 * at as u64 + side) * 0x8c0,
@@ -215,7 +215,7 @@ impl Stream {
     }
 
     /// Adds records to a batch until so many more of them are hops.
-    pub fn fill(&mut self, batch: &mut Batch, hops: u64) {
+    pub(super) fn fill(&mut self, batch: &mut Batch, hops: u64) {
         let mut filled = 0;
         while filled < hops {
             let cpu = self.any_cpu();
@@ -422,10 +422,9 @@ impl Stream {
                 Point::EnqueueToBacklog if by_functions => {
                     HopRecord { aux: u32::try_from(cpu).unwrap(), ..record }
                 }
-                Point::EnqueueToBacklog => record,
                 // tcp:tcp_probe sees established connections only.
                 Point::TcpV4Rcv if !is_data && !by_functions => continue,
-                Point::TcpV4Rcv => record,
+                Point::EnqueueToBacklog | Point::TcpV4Rcv => record,
                 _ => HopRecord { aux, ..record },
             };
             self.hop(cpu, record);
