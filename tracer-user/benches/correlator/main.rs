@@ -260,11 +260,11 @@ fn test() {
             let figure = Figure::measure(target, kind, 64, 20_000);
             assert!(figure.paths > 1000, "{}", figure.to_json());
         }
-        // Connections that come are remembered; what they send is not.
-        if kind != Kind::TcpChurn {
+        // Connections that come are remembered, and queues grow to their length; what passes is not.
+        if !matches!(kind, Kind::TcpChurn | Kind::TcpSlow | Kind::UnixSlow) {
             let allocated = |events| Figure::measure(Target::Json, kind, 64, events).allocations;
-            let (less, more) = (allocated(200_000), allocated(300_000));
-            assert!(more < less + 200, "{kind:?}: 100 000 events allocate {less} to {more} times");
+            let (less, more) = (allocated(20_000), allocated(60_000));
+            assert!(more < less + 200, "{kind:?}: 40 000 events more allocate {more} times, not {less}");
         }
     }
 }
