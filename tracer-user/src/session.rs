@@ -65,10 +65,11 @@ impl Session {
 
     /// Takes the bytes of one record.
     pub fn record(&mut self, bytes: &[u8]) {
-        match decode(bytes) {
+        // By reference: to move a record is to copy it.
+        match &decode(bytes) {
             Ok(record) => {
                 self.trust.events += u64::from(record.is_hop());
-                self.correlator.record(&record);
+                self.correlator.record(record);
             }
             Err(_) => self.trust.malformed += 1,
         }
@@ -76,24 +77,25 @@ impl Session {
 
     /// Shows the paths that have ended.
     pub fn show(&mut self) -> io::Result<()> {
-        for path in self.correlator.drain() {
-            if is_done(&self.trust, &self.shown) {
-                self.trust.cut_off += 1;
-                continue;
+        let Self { correlator, latencies, trust, output, shown, .. } = self;
+        correlator.show(|path| {
+            if is_done(trust, shown) {
+                trust.cut_off += 1;
+                return Ok(());
             }
-            if !self.shown.selection.selects(&path) {
-                self.trust.filtered_out += 1;
-                continue;
+            if !shown.selection.selects(path) {
+                trust.filtered_out += 1;
+                return Ok(());
             }
             // How long an incomplete one takes is not known.
-            if path.incomplete.is_none() && path.total_ns() < self.shown.min_ns {
-                self.trust.too_short += 1;
-                continue;
+            if path.incomplete.is_none() && path.total_ns() < shown.min_ns {
+                trust.too_short += 1;
+                return Ok(());
             }
-            self.trust.count(&path);
-            self.latencies.add(&path);
-            self.output.writer.path(&path, &mut self.output.to)?;
-        }
+            trust.count(path);
+            latencies.add(path);
+            output.writer.path(path, &mut output.to)
+        })?;
         self.output.to.flush()
     }
 

@@ -2,10 +2,11 @@
 
 use std::{
     collections::VecDeque,
+    hash::BuildHasher as _,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use hashbrown::HashMap;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table::Entry};
 use slotmap::SlotMap;
 use tracer_common::event::{FlowRecord, NO_FLOW};
 
@@ -33,8 +34,6 @@ pub(super) struct FlowState {
     pub(super) receiver: Option<u32>,
     /// Packets that were received and wait to be read, by the end of their data.
     pub(super) waiting: VecDeque<PacketKey>,
-    /// The packets with data that were last handed to a device, which may cut them into segments.
-    pub(super) at_device: VecDeque<PacketKey>,
     /// Everything before this sequence number has been read.
     pub(super) read_up_to: Option<u32>,
     /// The send calls whose data may still be sent. Changed by [`Flows::change_sends`], which counts them.
@@ -61,7 +60,9 @@ struct Number {
 pub(super) struct Flows {
     limit: usize,
     states: SlotMap<FlowKey, FlowState>,
-    by_flow: HashMap<Flow, FlowKey>,
+    /// By what they are, which stands in `states`.
+    by_flow: HashTable<FlowKey>,
+    hasher: DefaultHashBuilder,
     by_number: HashMap<u64, Number>,
     /// Numbers in the order in which they are looked at to be forgotten.
     oldest: VecDeque<u64>,
@@ -75,7 +76,8 @@ impl Flows {
         Self {
             limit: limit.max(1),
             states: SlotMap::with_key(),
-            by_flow: HashMap::new(),
+            by_flow: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
             by_number: HashMap::new(),
             oldest: VecDeque::new(),
             announced: 0,
@@ -89,21 +91,7 @@ impl Flows {
             return;
         }
         let flow = flow_of(record);
-        let key = *self.by_flow.entry(flow).or_insert_with(|| {
-            self.states.insert(FlowState {
-                flow,
-                sender: None,
-                receiver: None,
-                waiting: VecDeque::new(),
-                at_device: VecDeque::new(),
-                read_up_to: None,
-                sends: Sends::default(),
-                sent_up_to: None,
-                reset: false,
-                syn: None,
-                numbers: 0,
-            })
-        });
+        let key = self.key_of(flow);
         if let Some(state) = self.states.get_mut(key) {
             state.numbers += 1;
         }
@@ -150,7 +138,38 @@ impl Flows {
     pub(super) fn back(&self, key: FlowKey) -> Option<FlowKey> {
         let Flow { src, dst, .. } = self.states.get(key)?.flow;
         let back = Flow { src: dst, dst: src, ..self.states.get(key)?.flow };
-        self.by_flow.get(&back).copied()
+        self.by_flow.find(self.hasher.hash_one(back), |key| self.is(*key, back)).copied()
+    }
+
+    /// Whether a key is that of this flow.
+    fn is(&self, key: FlowKey, flow: Flow) -> bool {
+        self.states.get(key).is_some_and(|state| state.flow == flow)
+    }
+
+    /// The key of a flow, which may be new.
+    fn key_of(&mut self, flow: Flow) -> FlowKey {
+        let Self { states, by_flow, hasher, .. } = self;
+        let is_it = |key: &FlowKey| states.get(*key).is_some_and(|state| state.flow == flow);
+        let hash_of = |key: &FlowKey| states.get(*key).map_or(0, |state| hasher.hash_one(state.flow));
+        match by_flow.entry(hasher.hash_one(flow), is_it, hash_of) {
+            Entry::Occupied(found) => *found.get(),
+            Entry::Vacant(place) => {
+                let key = states.insert(FlowState {
+                    flow,
+                    sender: None,
+                    receiver: None,
+                    waiting: VecDeque::new(),
+                    read_up_to: None,
+                    sends: Sends::default(),
+                    sent_up_to: None,
+                    reset: false,
+                    syn: None,
+                    numbers: 0,
+                });
+                place.insert(key);
+                key
+            }
+        }
     }
 
     /// A SYN with this sequence number was sent; says whether a conversation begins with it. A SYN that is sent again
@@ -185,7 +204,10 @@ impl Flows {
             && state.numbers == 0
             && state.waiting.is_empty()
         {
-            self.by_flow.remove(&state.flow);
+            let hash = self.hasher.hash_one(state.flow);
+            if let Ok(found) = self.by_flow.find_entry(hash, |other| *other == key) {
+                found.remove();
+            }
             self.sends -= state.sends.len();
             self.states.remove(key);
         }

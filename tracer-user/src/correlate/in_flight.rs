@@ -11,10 +11,16 @@ use tracer_common::{
 };
 
 use super::flows::FlowKey;
-use crate::model::{Device, Hop, Hops, Icmp, Incomplete, Protocol, Tcp};
+use crate::model::{Device, Hop, Hops, Icmp, Incomplete, MAX_HOPS, Protocol, Tcp};
 
 /// The number of a packet whose number a segment that was cut from it has taken.
 pub(super) const UNNUMBERED: u64 = 0;
+
+/// Room for the hops that most packets have.
+const MOST_HOPS: usize = 16;
+
+/// Lists of hops that are kept beside those in flight.
+const SLACK: usize = 1024;
 
 /// What was cut from a packet that is larger than its device takes.
 #[derive(Clone, Copy, Debug, Default)]
@@ -85,6 +91,8 @@ pub(super) struct Packet {
     pub(super) to_peer: bool,
     /// What the device layer has cut from it: how far, and how many bytes.
     pub(super) cut: Cut,
+    /// The flow on which it was handed to a device that may cut it and has not yet sent it.
+    pub(super) at_device: Option<FlowKey>,
     /// It holds several datagrams, which its receiver gets one by one.
     pub(super) holds_several: bool,
     /// Received; its data waits to be read.
@@ -162,7 +170,9 @@ impl Packet {
             .rposition(|earlier| earlier.time_ns <= hop.time_ns)
             .map_or(0, |before| before + 1);
         // `routes` leaves room for all hops that a packet can have beside its routing questions.
-        if self.hops.try_insert(at, hop).is_err() {
+        if self.hops.len() < MAX_HOPS {
+            self.hops.insert(at, hop);
+        } else {
             self.doubt.get_or_insert(Incomplete::LostTrack);
         }
     }
@@ -231,6 +241,8 @@ pub(super) struct InFlight {
     by_skb: HashMap<u64, PacketKey>,
     /// Oldest first; keys of packets that have ended are skipped.
     by_age: VecDeque<PacketKey>,
+    /// Lists of hops that are not used, so that none is allocated for each packet.
+    spare: Vec<Hops>,
 }
 
 impl InFlight {
@@ -251,6 +263,19 @@ impl InFlight {
         self.by_skb.get(&skb).copied()
     }
 
+    /// An empty list of hops.
+    pub(super) fn hops(&mut self) -> Hops {
+        self.spare.pop().unwrap_or_else(|| Hops::with_capacity(MOST_HOPS))
+    }
+
+    /// A list of hops that nobody needs any more.
+    pub(super) fn reuse(&mut self, mut hops: Hops) {
+        if self.spare.len() < self.packets.len() + SLACK {
+            hops.clear();
+            self.spare.push(hops);
+        }
+    }
+
     pub(super) fn insert(&mut self, packet: Packet) -> PacketKey {
         let skb = packet.skb;
         let key = self.packets.insert(packet);
@@ -259,7 +284,7 @@ impl InFlight {
         }
         self.by_age.push_back(key);
         // Unread data may hold the front for long while others come and go behind it.
-        if self.by_age.len() > 2 * self.packets.len() + 1024 {
+        if self.by_age.len() > 2 * self.packets.len() + SLACK {
             self.by_age.retain(|key| self.packets.contains_key(*key));
         }
         key

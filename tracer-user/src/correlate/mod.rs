@@ -45,6 +45,7 @@ use self::{
     names::Names,
     receiving::{Receiving, SETTLE_NS},
     routes::Routes,
+    segments::AtDevice,
     unix::UnixSockets,
     wakes::Wakes,
 };
@@ -78,6 +79,7 @@ pub struct Correlator {
     flows: Flows,
     names: Names,
     in_flight: InFlight,
+    at_device: AtDevice,
     receiving: Receiving,
     routes: Routes,
     unix: UnixSockets,
@@ -110,6 +112,7 @@ impl Correlator {
             limits,
             coverage,
             in_flight: InFlight::default(),
+            at_device: AtDevice::default(),
             receiving: Receiving::default(),
             routes: Routes::default(),
             closes_at_ns: None,
@@ -140,6 +143,15 @@ impl Correlator {
     /// The paths that have come to an end since the last call, in the order in which they ended.
     pub fn drain(&mut self) -> std::vec::Drain<'_, Path> {
         self.ready.drain(..)
+    }
+
+    /// Shows the same paths, whose memory then serves the next ones. After an error the rest is not shown.
+    pub fn show<E>(&mut self, to: impl FnMut(&Path) -> Result<(), E>) -> Result<(), E> {
+        let shown = self.ready.iter().try_for_each(to);
+        for path in self.ready.drain(..) {
+            self.in_flight.reuse(path.hops);
+        }
+        shown
     }
 
     /// Packets on their way, or received and not read.
@@ -312,6 +324,7 @@ impl Correlator {
             self.waits_no_more(waits_on, key);
         }
         let Some(mut packet) = self.in_flight.remove(key) else { return };
+        self.at_device.remove(packet.at_device, key);
         let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
         let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
         let flow = packet.flow.and_then(|flow| self.flows.get(flow));

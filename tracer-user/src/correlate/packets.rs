@@ -13,10 +13,7 @@ use super::{
     in_flight::{Cut, Header, Packet, PacketKey},
     sends::is_call,
 };
-use crate::model::{Coverage, Device, Flow, Hop, Hops, Incomplete, Protocol, Tcp};
-
-/// How many packets of a flow may wait in a device's queue to be cut into segments.
-const AT_DEVICE: usize = 32;
+use crate::model::{Coverage, Device, Flow, Hop, Incomplete, Protocol, Tcp};
 
 /// Where packets that no socket sends are first seen: the first of these that is attached.
 const FROM_DEVICE: [Point; 9] = [
@@ -68,16 +65,15 @@ impl Correlator {
             // A packet on more devices shows the first ones.
             let _ = packet.on_devices.try_push((hop.netns, ifindex));
         }
+        if !packet.is_whole() {
+            self.at_device.remove(packet.at_device.take(), key);
+        }
         if hop.point == Point::DevQueueXmit {
             self.datagrams.give(record, packet);
-            if packet.tcp.is_some()
-                && packet.len != 0
-                && let Some(state) = flow.and_then(|flow| self.flows.get_mut(flow))
-            {
-                if state.at_device.len() >= AT_DEVICE {
-                    state.at_device.pop_front();
-                }
-                state.at_device.push_back(key);
+            if packet.tcp.is_some() && packet.len != 0 {
+                self.at_device.remove(packet.at_device, key);
+                packet.at_device = flow;
+                self.at_device.add(flow, key);
             }
         }
         if let Some(flow) = flow {
@@ -173,10 +169,11 @@ impl Correlator {
             receiver: None,
             woken_on: 0,
             stage: hop.point,
-            hops: Hops::new(),
+            hops: self.in_flight.hops(),
             routes: Vec::new(),
             to_peer: false,
             cut: Cut::default(),
+            at_device: None,
             holds_several: false,
             awaits_reader: false,
             dropped: None,

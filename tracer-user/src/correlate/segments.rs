@@ -1,5 +1,7 @@
 //! Packets that are larger than their device takes, and the segments that the device layer cuts them into.
 
+use hashbrown::HashMap;
+use smallvec::SmallVec;
 use tracer_common::{event::HopRecord, probes::Point};
 
 use super::{
@@ -9,6 +11,55 @@ use super::{
     sends::is_call,
 };
 use crate::model::{Hop, Tcp};
+
+/// How many packets of a flow may wait in a device's queue to be cut into segments.
+const AT_DEVICE: usize = 32;
+
+/// The packets with data that devices have and have not sent, by flow, oldest first. Few at a time, so they are not kept with
+/// their flows, of which there are many.
+#[derive(Default)]
+pub(super) struct AtDevice {
+    by_flow: HashMap<FlowKey, SmallVec<[PacketKey; 2]>>,
+}
+
+impl AtDevice {
+    /// A device is given a packet.
+    pub(super) fn add(&mut self, flow: Option<FlowKey>, key: PacketKey) {
+        let Some(flow) = flow else { return };
+        let packets = self.by_flow.entry(flow).or_default();
+        if packets.len() >= AT_DEVICE {
+            packets.remove(0);
+        }
+        packets.push(key);
+    }
+
+    /// A packet that a device was given on this flow, if it was, is not there any more.
+    pub(super) fn remove(&mut self, flow: Option<FlowKey>, key: PacketKey) {
+        let Some(flow) = flow else { return };
+        let Some(packets) = self.by_flow.get_mut(&flow) else { return };
+        packets.retain(|other| *other != key);
+        if packets.is_empty() {
+            self.by_flow.remove(&flow);
+        }
+    }
+
+    /// The packet that a device was given last, of those that will do.
+    fn latest(&self, flow: FlowKey, will_do: impl Fn(&PacketKey) -> bool) -> Option<PacketKey> {
+        self.by_flow.get(&flow)?.iter().rev().copied().find(|key| will_do(key))
+    }
+
+    #[cfg(test)]
+    pub(super) fn flows(&self) -> usize {
+        self.by_flow.len()
+    }
+}
+
+impl Packet {
+    /// Whether its device may cut it yet.
+    pub(super) fn is_whole(&self) -> bool {
+        matches!(self.stage, Point::DevQueueXmit | Point::QdiscEnqueue)
+    }
+}
 
 impl Correlator {
     /// A segment that the device layer has cut off a packet that is larger than its device takes. It has memory of its
@@ -27,19 +78,9 @@ impl Correlator {
         if !is_cut {
             return None;
         }
-        let state = self.flows.get_mut(flow?)?;
-        let in_flight = &self.in_flight;
-        let is_whole = |key: &PacketKey| {
-            in_flight
-                .get(*key)
-                .is_some_and(|packet| matches!(packet.stage, Point::DevQueueXmit | Point::QdiscEnqueue))
-        };
-        while state.at_device.front().is_some_and(|key| !is_whole(key)) {
-            state.at_device.pop_front();
-        }
         let is_from =
-            |key: &&PacketKey| in_flight.get(**key).is_some_and(|whole| is_cut_from(whole, record, hop));
-        let whole_key = *state.at_device.iter().rev().find(is_from)?;
+            |key: &PacketKey| self.in_flight.get(*key).is_some_and(|whole| is_cut_from(whole, record, hop));
+        let whole_key = self.at_device.latest(flow?, is_from)?;
         let whole = self.in_flight.get(whole_key)?;
         let tcp = whole.tcp?;
         let to = record.seq.wrapping_sub(tcp.seq).checked_add(record.len)?;
@@ -49,6 +90,7 @@ impl Correlator {
             tcp: Some(Tcp { flags: record.tcp_flags, seq: record.seq, ..tcp }),
             len: record.len,
             cut: Cut::default(),
+            at_device: None,
             ..whole.clone()
         };
         // Its first byte may come from another call than that of the whole.
@@ -60,6 +102,7 @@ impl Correlator {
         whole.id = UNNUMBERED;
         whole.cut = Cut { to, bytes: whole.cut.bytes + record.len };
         if whole.cut.bytes == whole.len {
+            self.at_device.remove(whole.at_device, whole_key);
             self.in_flight.remove(whole_key);
         }
         let id = if segment.id == UNNUMBERED { self.number() } else { segment.id };
@@ -71,7 +114,7 @@ impl Correlator {
 fn is_cut_from(whole: &Packet, record: &HopRecord, hop: Hop) -> bool {
     let Some(tcp) = whole.tcp else { return false };
     let from = record.seq.wrapping_sub(tcp.seq);
-    matches!(whole.stage, Point::DevQueueXmit | Point::QdiscEnqueue)
+    whole.is_whole()
         && whole.last_ns() <= hop.time_ns
         && (1..whole.len).contains(&record.len)
         && (whole.cut.to..whole.len).contains(&from)

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use smallvec::SmallVec;
 use tracer_common::{
     event::{AUX_UNKNOWN, HopRecord},
     probes::Point,
@@ -46,7 +47,7 @@ pub(super) struct Sends {
     /// How many there were before them.
     gone: u64,
     /// The last call of each thread, counted from the first of all, that may not have written all of its data.
-    open: Vec<u64>,
+    open: SmallVec<[u64; 2]>,
     /// Where the calls that are remembered begin, if what was sent before them may not have left the socket.
     forgotten_before: Option<u32>,
 }

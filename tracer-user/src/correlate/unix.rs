@@ -27,7 +27,7 @@ use super::{
     Correlator,
     in_flight::{Cut, Header, Message, Packet, PacketKey},
 };
-use crate::model::{Hop, Hops, Incomplete};
+use crate::model::{Hop, Incomplete};
 
 /// `SOCK_STREAM`.
 const STREAM: u8 = 1;
@@ -141,7 +141,7 @@ impl Correlator {
         sender: Option<u32>,
         doubt: Option<Incomplete>,
     ) -> PacketKey {
-        let mut hops = Hops::new();
+        let mut hops = self.in_flight.hops();
         hops.push(hop);
         let id = self.number();
         let called = self.unix.name(message.sk);
@@ -165,6 +165,7 @@ impl Correlator {
             routes: Vec::new(),
             to_peer: false,
             cut: Cut::default(),
+            at_device: None,
             holds_several: false,
             awaits_reader: false,
             dropped: None,

@@ -14,6 +14,12 @@ impl<'a> Printable<'a> {
         let end = comm.0.iter().position(|byte| *byte == 0).unwrap_or(comm.0.len());
         Self(&comm.0[..end])
     }
+
+    /// The text, if all of it can stay: most names are printable ASCII.
+    pub fn as_plain(self) -> Option<&'a str> {
+        let is_plain = self.0.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        std::str::from_utf8(self.0).ok().filter(|_| is_plain)
+    }
 }
 
 impl fmt::Display for Printable<'_> {

@@ -81,8 +81,8 @@ pub fn is_send(point: Point) -> bool {
     )
 }
 
-/// The hops of a path, in the order of their times.
-pub type Hops = ArrayVec<Hop, MAX_HOPS>;
+/// The hops of a path, in the order of their times, at most [`MAX_HOPS`].
+pub type Hops = Vec<Hop>;
 
 /// The devices of a path, in the order in which it passes them. A packet on more of them shows the first ones.
 pub type Devices = ArrayVec<Device, 6>;

@@ -4,29 +4,28 @@ use std::io::{self, Write};
 
 use super::{PathWriter, Style, Summary};
 use crate::{
-    export::json,
+    export::json::{self, PathLines},
     model::{Coverage, Path},
 };
 
 /// Writes JSON Lines.
 #[derive(Debug)]
 pub struct JsonWriter {
-    realtime_offset_ns: i64,
-    coverage: Coverage,
+    lines: PathLines,
     buffer: Vec<u8>,
 }
 
 impl JsonWriter {
     /// A writer for a run that sees `coverage`.
     pub fn new(style: Style, coverage: &Coverage) -> Self {
-        Self { realtime_offset_ns: style.realtime_offset_ns, coverage: coverage.clone(), buffer: Vec::new() }
+        Self { lines: PathLines::new(coverage, style.realtime_offset_ns), buffer: Vec::new() }
     }
 }
 
 impl PathWriter for JsonWriter {
     fn path(&mut self, path: &Path, out: &mut dyn Write) -> io::Result<()> {
         self.buffer.clear();
-        json::write_path(path, &self.coverage, self.realtime_offset_ns, &mut self.buffer)?;
+        self.lines.write(path, &mut self.buffer)?;
         out.write_all(&self.buffer)
     }
 

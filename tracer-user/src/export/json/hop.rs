@@ -1,41 +1,56 @@
 //! The hops of a path.
 
-use std::net::IpAddr;
+use std::{io, net::IpAddr};
 
-use serde::{Serialize, Serializer, ser::SerializeSeq as _};
+use serde::Serialize;
+use serde_json::Value;
+use tracer_common::probes::{Backend, Point};
 
-use super::Shown;
+use super::{Text, add_fields};
 use crate::{
     export::{Extra, Printable, route_type_name},
     model::{Coverage, Device, Hop, Path},
 };
 
-/// Serializes the hops one by one, without a list of them.
-pub(super) struct Hops<'a> {
-    pub(super) path: &'a Path,
-    pub(super) coverage: &'a Coverage,
+/// Writes hops. Most of a hop's text is what its place is called, so that is put into JSON once.
+#[derive(Debug)]
+pub(super) struct HopWriter {
+    /// How an object begins, by `Point as usize` and `Backend as usize`.
+    places: Vec<[String; Backend::ALL.len()]>,
 }
 
-impl Serialize for Hops<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let start_ns = self.path.start_ns();
-        let mut list = to.serialize_seq(Some(self.path.hops.len()))?;
-        for hop in &self.path.hops {
-            list.serialize_element(&Entry::of(hop, start_ns, self.path, self.coverage))?;
-        }
-        list.end()
+impl HopWriter {
+    pub(super) fn new(coverage: &Coverage) -> Self {
+        let place = |point: Point, backend: Backend| {
+            let function = coverage.attached(point).map(|attached| attached.function.as_str());
+            let [hop, function, backend] =
+                [Value::from(point.row().hop), Value::from(function), Value::from(backend.name())];
+            format!(r#"{{"hop":{hop},"function":{function},"backend":{backend},"cpu":"#)
+        };
+        let places = Point::ALL.iter().map(|point| Backend::ALL.map(|backend| place(*point, backend)));
+        Self { places: places.collect() }
     }
-}
 
-#[derive(Serialize)]
-struct Entry<'a> {
-    hop: &'static str,
-    function: Option<&'a str>,
-    backend: &'static str,
-    cpu: u32,
-    ns: u64,
-    #[serde(flatten)]
-    extra: Option<Beside<'a>>,
+    /// Writes the list of a path's hops.
+    pub(super) fn write(&self, path: &Path, out: &mut Vec<u8>) -> io::Result<()> {
+        let start_ns = path.start_ns();
+        out.push(b'[');
+        for (index, hop) in path.hops.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(self.places[hop.point as usize][hop.backend as usize].as_bytes());
+            serde_json::to_writer(&mut *out, &hop.cpu)?;
+            out.extend_from_slice(b",\"ns\":");
+            serde_json::to_writer(&mut *out, &hop.time_ns.saturating_sub(start_ns))?;
+            if let Some(beside) = Beside::of(path, hop) {
+                add_fields(&beside, out)?;
+            }
+            out.push(b'}');
+        }
+        out.push(b']');
+        Ok(())
+    }
 }
 
 /// What a hop says beside.
@@ -45,7 +60,7 @@ enum Beside<'a> {
     Route {
         table: u32,
         route_type: Option<&'static str>,
-        out: Option<Shown<Printable<'a>>>,
+        out: Option<Text<'a>>,
         source: Option<IpAddr>,
         error: i32,
     },
@@ -53,7 +68,7 @@ enum Beside<'a> {
         target_cpu: u32,
     },
     Device {
-        device: Option<Shown<Printable<'a>>>,
+        device: Option<Text<'a>>,
         ifindex: u32,
         netns: u32,
     },
@@ -80,19 +95,6 @@ impl<'a> Beside<'a> {
 }
 
 /// A device's name, if it was announced.
-pub(super) fn device_name(device: &Device) -> Option<Shown<Printable<'_>>> {
-    device.name.as_deref().map(|name| Shown(Printable(name.as_bytes())))
-}
-
-impl<'a> Entry<'a> {
-    fn of(hop: &Hop, start_ns: u64, path: &'a Path, coverage: &'a Coverage) -> Self {
-        Self {
-            hop: hop.point.row().hop,
-            function: coverage.attached(hop.point).map(|attached| attached.function.as_str()),
-            backend: hop.backend.name(),
-            cpu: hop.cpu,
-            ns: hop.time_ns.saturating_sub(start_ns),
-            extra: Beside::of(path, hop),
-        }
-    }
+pub(super) fn device_name(device: &Device) -> Option<Text<'_>> {
+    device.name.as_deref().map(|name| Text(Printable(name.as_bytes())))
 }

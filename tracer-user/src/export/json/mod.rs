@@ -13,18 +13,32 @@ mod summary;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Display;
+use std::{fmt::Display, io};
 
 use serde::{Serialize, Serializer};
 
+use super::Printable;
+
 pub use comparison::{read_former, write_comparison};
 pub use doctor::write_diagnosis;
-pub use path::write_path;
+pub use path::PathLines;
 pub use proof::write_verdict;
 pub use summary::write_summary;
 
 /// Version of the contract. Fields may be added to a version; none is removed or changes its meaning.
 pub const SCHEMA: u32 = 1;
+
+/// Adds the fields of `object` to the object that `out` ends in, which stays open.
+fn add_fields(object: &impl Serialize, out: &mut Vec<u8>) -> io::Result<()> {
+    let begins = out.len();
+    serde_json::to_writer(&mut *out, object)?;
+    // Its own braces go.
+    if let Some(brace) = out.get_mut(begins) {
+        *brace = b',';
+    }
+    out.pop();
+    Ok(())
+}
 
 /// Serializes what it displays.
 struct Shown<T>(T);
@@ -32,5 +46,17 @@ struct Shown<T>(T);
 impl<T: Display> Serialize for Shown<T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&self.0)
+    }
+}
+
+/// Serializes a name.
+struct Text<'a>(Printable<'a>);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_plain() {
+            Some(text) => to.serialize_str(text),
+            None => to.collect_str(&self.0),
+        }
     }
 }

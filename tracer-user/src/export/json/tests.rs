@@ -9,7 +9,8 @@ use crate::{
 
 fn line(path: &Path) -> String {
     let mut out = Vec::new();
-    write_path(path, &samples::coverage(), samples::REALTIME_OFFSET_NS, &mut out).unwrap();
+    let lines = PathLines::new(&samples::coverage(), samples::REALTIME_OFFSET_NS);
+    lines.write(path, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 

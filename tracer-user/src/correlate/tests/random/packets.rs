@@ -131,6 +131,7 @@ pub(super) fn assert_nothing_left(correlator: &Correlator) {
     let [calls, _, buffers, connecting] = correlator.unix.sizes();
     assert_eq!((calls, buffers, connecting, correlator.unix.unread()), (0, 0, 0, 0));
     assert_eq!(correlator.datagrams.sizes(), [0; 3]);
+    assert_eq!(correlator.at_device.flows(), 0);
     assert_eq!(
         (correlator.receiving.cpus(), correlator.routes.threads(), correlator.wakes.threads()),
         (0, 0, 0)
