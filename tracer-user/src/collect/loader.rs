@@ -51,7 +51,9 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::CALL_NUMBER, &calls::NUMBER, true)
         .override_global(settings::CALLS_ARE_SEEN, &calls_are_seen, true)
         .override_global(aya_log::LEVEL, &log_level, false)
-        .map_max_entries(settings::EVENTS, plan.buffer_bytes);
+        .map_max_entries(settings::EVENTS, plan.buffer_bytes)
+        // There is nothing to relocate: Rust's compiler does not say what is a field of the kernel's.
+        .btf(None);
     let mut ebpf = loader.load(OBJECT).map_err(CollectError::Load)?;
     fill(&mut ebpf, settings::ADDRESSES, filter.addresses().into_iter().map(Pod))?;
     fill(&mut ebpf, settings::COMMS, filter.comms())?;
