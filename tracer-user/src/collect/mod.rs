@@ -7,9 +7,8 @@ mod calls;
 mod error;
 mod loader;
 mod misses;
+mod programs;
 mod sockmap;
-
-use std::path::PathBuf;
 
 use aya::{
     Ebpf,
@@ -40,8 +39,6 @@ pub struct Plan {
     pub backends: Vec<Backend>,
     /// Size of the ring buffer, bytes: a power of two and a multiple of the page size.
     pub buffer_bytes: u32,
-    /// The kernel's types, where they are not in `/sys/kernel/btf/vmlinux`.
-    pub btf_file: Option<PathBuf>,
     /// Whether the programs write a debug log.
     pub debug_log: bool,
     /// The kernel's version, to know what it counts and what it charges.
@@ -129,7 +126,7 @@ impl Collector {
 
     /// Times that a program was skipped since it is attached; `None` where the kernel does not count.
     fn misses(&self) -> Option<u64> {
-        if self.counts_misses { misses::total(&self.ebpf) } else { None }
+        if self.counts_misses { misses::total(&self.ebpf, &self.coverage) } else { None }
     }
 
     /// What was lost so far.

@@ -79,7 +79,6 @@ pub(super) fn trace(
         filter,
         backends: args.backend.backends(),
         buffer_bytes: args.buffer_size,
-        btf_file: args.btf.clone(),
         debug_log: args.verbose >= 2,
         kernel: features.version(),
     };

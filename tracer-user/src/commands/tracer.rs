@@ -78,7 +78,6 @@ impl Tracer {
             filter,
             backends: args.backend.backends(),
             buffer_bytes: args.buffer_size,
-            btf_file: args.btf.clone(),
             debug_log: args.verbose >= 2,
             kernel: features.version(),
         };
