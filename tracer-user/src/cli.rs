@@ -331,6 +331,10 @@ pub struct TraceArgs {
     /// Exit with 1 if anything was lost or incomplete
     #[arg(long, help_heading = "Engine")]
     pub strict: bool,
+    /// Count in the kernel each record that a program wants to write, and check at the end that all of them came or are known
+    /// to be lost: costs some ns an event
+    #[arg(long, help_heading = "Engine")]
+    pub audit: bool,
     /// Say nothing but errors and data
     #[arg(short, long, help_heading = "Engine", conflicts_with = "verbose")]
     pub quiet: bool,

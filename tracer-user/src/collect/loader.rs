@@ -29,6 +29,7 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     let unix = count(filter.unix_patterns().len());
     let reasons = u32::from(btf.tracepoint_args("kfree_skb").is_some_and(|args| args.len() > 2));
     let calls_are_seen = u32::from(plan.kernel >= calls::SEEN_SINCE);
+    let audit = u32::from(plan.audit);
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };
     let mut loader = EbpfLoader::new();
     for (global, offset) in &offsets {
@@ -50,6 +51,7 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::CALL_ARGUMENTS, &calls::ARGUMENTS, true)
         .override_global(settings::CALL_NUMBER, &calls::NUMBER, true)
         .override_global(settings::CALLS_ARE_SEEN, &calls_are_seen, true)
+        .override_global(settings::AUDIT, &audit, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries(settings::EVENTS, plan.buffer_bytes)
         // There is nothing to relocate: Rust's compiler does not say what is a field of the kernel's.

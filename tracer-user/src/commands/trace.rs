@@ -80,6 +80,8 @@ pub(super) fn trace(
         backends: args.backend.backends(),
         buffer_bytes: args.buffer_size,
         debug_log: args.verbose >= 2,
+        measures_cost: true,
+        audit: args.audit,
         kernel: features.version(),
     };
     let begun = Instant::now();
@@ -211,11 +213,19 @@ impl Run {
         }
         self.collector.stop()?;
         while self.pump()? > 0 {}
-        let footer = Footer { losses: self.collector.losses()?, duration_ns: stopped_ns - self.started_ns };
+        let footer = Footer {
+            losses: self.collector.losses()?,
+            duration_ns: stopped_ns - self.started_ns,
+            cost: self.collector.cost(),
+            audit: self.collector.audit()?,
+        };
         drop(self.collector);
         // First the file: the summary may have no reader any more.
         if let Some(recording) = self.recording {
             recording.finish(&footer)?;
+        }
+        if footer.audit.is_some_and(|audit| !audit.balances()) {
+            say("pathtrace: THE ACCOUNTS DO NOT BALANCE: records are missing that nobody counted as lost\n");
         }
         self.session.finish(Some(footer)).map_err(Failure::Output)
     }

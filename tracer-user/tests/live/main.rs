@@ -12,6 +12,7 @@
 
 mod bounds;
 mod compare;
+mod cost;
 mod devices;
 mod doctor;
 mod drops;

@@ -89,6 +89,8 @@ fn try_all(args: &DoctorArgs, features: &Features, btf: &Btf) -> Result<Trial, C
         backends,
         buffer_bytes: BUFFER_BYTES,
         debug_log: args.verbose >= 2,
+        measures_cost: false,
+        audit: false,
         kernel: features.version(),
     };
     let progress = progress_bar(args.json);
