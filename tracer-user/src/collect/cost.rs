@@ -61,7 +61,10 @@ struct Window {
 #[derive(PartialEq, Eq)]
 enum State {
     Open,
+    /// Its last records may not have been read: the reader can be behind by seconds.
     Closed,
+    /// All of its records have been read.
+    Read,
 }
 
 impl Meter {
@@ -73,7 +76,7 @@ impl Meter {
             always_on: fs::read_to_string(SYSCTL).is_ok_and(|text| text.trim() == "1"),
             window: Window {
                 statistics: None,
-                state: State::Closed,
+                state: State::Read,
                 opened: now,
                 from_ns: u64::MAX,
                 until_ns: 0,
@@ -90,21 +93,22 @@ impl Meter {
         let Cost::Sampled(_) = self.cost else { return };
         let now = Instant::now();
         match self.window.state {
-            State::Closed if now >= self.next => self.open(ebpf, now, lost()),
+            State::Read if now >= self.next => self.open(ebpf, now, lost()),
             State::Open if !self.always_on => {
                 let lasted = now.duration_since(self.window.opened);
                 if lasted >= WINDOW && self.window.events >= ENOUGH || lasted >= LONGEST {
                     self.close(ebpf, lost());
                 }
             }
-            State::Open | State::Closed => {}
+            State::Open | State::Closed | State::Read => {}
         }
     }
 
     fn open(&mut self, ebpf: &Ebpf, now: Instant, lost: u64) {
-        // The events of the window before have all been read by now.
         self.count_window();
         self.next = now + EVERY;
+        // Nothing is counted yet, unless always.
+        let ran_ns = ran_ns(ebpf);
         let statistics = match (self.always_on, enable_stats(Stats::RunTime)) {
             (true, _) => None,
             (false, Ok(statistics)) => Some(statistics),
@@ -121,7 +125,7 @@ impl Meter {
             opened: now,
             from_ns: monotonic_now_ns(),
             until_ns: u64::MAX,
-            ran_ns: ran_ns(ebpf),
+            ran_ns,
             lost,
             events: 0,
         };
@@ -131,7 +135,7 @@ impl Meter {
     pub(super) fn close(&mut self, ebpf: &Ebpf, lost: u64) {
         let Cost::Sampled(sample) = &mut self.cost else { return };
         let window = &mut self.window;
-        if window.state == State::Closed {
+        if window.state != State::Open {
             return;
         }
         window.state = State::Closed;
@@ -146,6 +150,13 @@ impl Meter {
     pub(super) fn hop(&mut self, time_ns: u64) {
         let window = &mut self.window;
         window.events += u64::from((window.from_ns..=window.until_ns).contains(&time_ns));
+    }
+
+    /// All records that there were have been read.
+    pub(super) fn caught_up(&mut self) {
+        if self.window.state == State::Closed {
+            self.window.state = State::Read;
+        }
     }
 
     fn count_window(&mut self) {

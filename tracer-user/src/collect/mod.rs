@@ -90,7 +90,6 @@ impl Collector {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, CollectError> {
         let mut ebpf = loader::load(plan, btf).map_err(|error| error.explained(plan.kernel))?;
-        let ring = loader::take(&mut ebpf, settings::EVENTS, RingBuf::try_from)?;
         let lost = loader::take(&mut ebpf, settings::LOST, Counters::try_from)?;
         let fired = if plan.audit {
             Some(loader::take(&mut ebpf, settings::FIRED, Counters::try_from)?)
@@ -101,6 +100,9 @@ impl Collector {
         // The map is there only if a program writes a log.
         let logger = if plan.debug_log { EbpfLogger::init(&mut ebpf).ok() } else { None };
         let coverage = attach::attach_all(&mut ebpf, plan, btf, progress)?;
+        give_memory_back();
+        // All of it is resident, twice, as soon as it is mapped: so not while loading needs memory, too.
+        let ring = loader::take(&mut ebpf, settings::EVENTS, RingBuf::try_from)?;
         let counts_misses = misses::are_counted(&coverage, plan.kernel);
         Ok(Self {
             ebpf,
@@ -182,6 +184,9 @@ impl Collector {
             take(&record);
             count += 1;
         }
+        if count < limit {
+            self.meter.caught_up();
+        }
         count
     }
 
@@ -229,6 +234,15 @@ fn by_kind(counters: &Counters, name: &'static str) -> Result<[u64; KINDS as usi
 fn lost_hops(lost: &Counters) -> u64 {
     let by_kind = by_kind(lost, settings::LOST).unwrap_or_default();
     (0..).zip(by_kind).filter(|(kind, _)| is_hop(*kind)).map(|(_, lost)| lost).sum()
+}
+
+/// Loading reads the kernel's types into many small pieces, which the allocator would keep for us.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: only memory that nobody uses is given back.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Returns when all programs that are running now have ended.

@@ -19,6 +19,7 @@ mod drops;
 mod ends;
 mod filters;
 mod leftovers;
+mod memory;
 mod namespaces;
 mod netlink;
 mod packets;
