@@ -35,7 +35,7 @@ use crate::{
 const BATCH: usize = 16 * 1024;
 /// How long the reader sleeps after it found something.
 const BUSY_SLEEP: Duration = Duration::from_millis(1);
-/// How long it sleeps at most: at a million records a second the default buffer holds ten times as much.
+/// How long it sleeps at most: at a million records a second the default buffer holds seven times as much.
 const IDLE_SLEEP: Duration = Duration::from_millis(16);
 /// How often waiting paths are looked at.
 const ADVANCE_EVERY: Duration = Duration::from_millis(50);
