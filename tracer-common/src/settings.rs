@@ -7,6 +7,10 @@ pub const PORTS: &str = "PORTS";
 pub const EVENTS: &str = "EVENTS";
 /// Name of the per-CPU `u64` counters of records that the ring buffer could not take, indexed by record kind.
 pub const LOST: &str = "LOST";
+/// Name of the global `u32`: whether records that a program wants to write are counted in [`FIRED`].
+pub const AUDIT: &str = "AUDIT";
+/// Name of the per-CPU `u64` counters of records that a program wanted to write, as [`LOST`].
+pub const FIRED: &str = "FIRED";
 /// Name of the array of one element `[u64; 3]`, indexed by backend: the points whose records its programs write, a bit each
 /// (`1 << point`). All zero until everything is attached, so that all programs start and stop at one moment, however long
 /// attaching takes.

@@ -33,6 +33,13 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
 
+/// Whether each record that a program wants to write is counted. Where it is not, the verifier leaves the counting out.
+#[unsafe(no_mangle)]
+static AUDIT: Global<u32> = Global::new(0);
+
+#[map]
+static FIRED: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
+
 #[map]
 static ENABLED: Array<[u64; Backend::ALL.len()]> = Array::with_max_entries(1, 0);
 
@@ -300,15 +307,24 @@ pub(crate) fn submit<T: 'static>(kind: u8, record: T) -> bool {
 /// Room for a record in the ring buffer; if there is none, the record counts as lost.
 #[inline(always)]
 pub(crate) fn reserve<T: 'static>(kind: u8) -> Option<RingBufEntry<T>> {
+    if AUDIT.load() != 0 {
+        count(&FIRED, kind);
+    }
     let entry = EVENTS.reserve::<T>(0);
-    if entry.is_none()
-        && let Some(lost) = LOST.get_ptr_mut(u32::from(kind))
-    {
-        // SAFETY: the kernel gave this CPU's slot, aligned and alive. Atomic, because a program in a softirq may
-        // interrupt this one on the same CPU between load and store.
-        unsafe { add(lost, 1) };
+    if entry.is_none() {
+        count(&LOST, kind);
     }
     entry
+}
+
+/// Counts a record.
+#[inline(always)]
+fn count(counters: &PerCpuArray<u64>, kind: u8) {
+    if let Some(counter) = counters.get_ptr_mut(u32::from(kind)) {
+        // SAFETY: the kernel gave this CPU's slot, aligned and alive. Atomic, because a program in a softirq may
+        // interrupt this one on the same CPU between load and store.
+        unsafe { add(counter, 1) };
+    }
 }
 
 /// The record is written.

@@ -320,7 +320,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "NAME", help_heading = "Engine", default_value = "auto")]
     pub backend: BackendChoice,
     /// Size of the ring buffer, a power of two: 512K, 16M
-    #[arg(long, value_name = "SIZE", help_heading = "Engine", default_value = "16M", value_parser = parse_buffer_size)]
+    #[arg(long, value_name = "SIZE", help_heading = "Engine", default_value = "8M", value_parser = parse_buffer_size)]
     pub buffer_size: u32,
     /// Kernel types from this file instead of /sys/kernel/btf/vmlinux
     #[arg(long, value_name = "FILE", help_heading = "Engine")]
@@ -331,6 +331,10 @@ pub struct TraceArgs {
     /// Exit with 1 if anything was lost or incomplete
     #[arg(long, help_heading = "Engine")]
     pub strict: bool,
+    /// Count in the kernel each record that a program wants to write, and check at the end that all of them came or are known
+    /// to be lost: costs some ns an event
+    #[arg(long, help_heading = "Engine")]
+    pub audit: bool,
     /// Say nothing but errors and data
     #[arg(short, long, help_heading = "Engine", conflicts_with = "verbose")]
     pub quiet: bool,

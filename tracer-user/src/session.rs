@@ -137,6 +137,8 @@ impl Session {
         self.trust.losses = footer.map(|footer| footer.losses);
         self.trust.malformed += self.correlator.malformed();
         self.trust.duration_ns = footer.map(|footer| footer.duration_ns);
+        self.trust.cost = footer.map(|footer| footer.cost).unwrap_or_default();
+        self.trust.audit = footer.and_then(|footer| footer.audit);
         let summary = Summary { table: &self.latencies, trust: &self.trust, coverage: &self.coverage };
         self.output.writer.summary(&summary, &mut self.output.to)?;
         self.output.to.flush()?;

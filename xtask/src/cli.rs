@@ -36,6 +36,8 @@ pub enum Task {
     Test(TestArguments),
     /// Boot a kernel with pathtrace, the live tests and busybox, and run a shell command in it
     Vm(VmArguments),
+    /// Trace connections that come and go for a while; memory must stay flat, nothing may be lost or left behind
+    Soak(SoakArguments),
     /// Trace a TCP client and a server that talk over loopback
     Demo(DemoArguments),
 }
@@ -72,6 +74,14 @@ pub struct VmArguments {
     /// The command, for sh: `/pathtrace …`, `/live …`, busybox's; what it leaves in /out comes back
     #[arg(last = true, required = true)]
     pub command: Vec<String>,
+}
+
+/// The options of `soak`.
+#[derive(Debug, Args)]
+pub struct SoakArguments {
+    /// For how many minutes
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub minutes: u64,
 }
 
 /// The options of `demo`.

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -15,6 +16,9 @@ use crate::{
     process::{output, step},
     workspace::Workspace,
 };
+
+/// The live test that can last for longer.
+const SOAK: &str = "memory::memory_is_flat_while_connections_come_and_go";
 
 /// Both programs, linked statically so that one build serves this machine and every guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +53,21 @@ pub fn run_here(programs: &Programs, privilege: Privilege) -> Result<bool> {
     let mut command = privilege.command(&variables, &programs.tests);
     // Tests that see all of the machine's traffic would see each other's.
     let status = command.arg("--test-threads=1").status().context("cannot start the live tests")?;
+    Ok(status.success())
+}
+
+/// Runs the test of memory for so long; says whether it passed.
+pub fn soak(programs: &Programs, privilege: Privilege, lasts: Duration) -> Result<bool> {
+    step(&format!("tracing for {} s", lasts.as_secs()));
+    let seconds = lasts.as_secs().to_string();
+    let variables = [
+        ("PATHTRACE_LIVE", OsStr::new("1")),
+        ("PATHTRACE_BIN", Path::as_os_str(&programs.pathtrace)),
+        ("PATHTRACE_SOAK_SECONDS", OsStr::new(&seconds)),
+    ];
+    let mut command = privilege.command(&variables, &programs.tests);
+    command.args(["--exact", SOAK, "--nocapture"]);
+    let status = command.status().context("cannot start the live tests")?;
     Ok(status.success())
 }
 

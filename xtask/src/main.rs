@@ -9,6 +9,7 @@ use xtask::{
     build::{self, Linking},
     cli::{Arguments, Task, VmArguments},
     demo, docs, lint, live,
+    privilege::Privilege,
     process::step,
     test::{self, Selection},
     vm::{self, Readiness},
@@ -65,6 +66,11 @@ fn run(task: Task) -> Result<ExitCode> {
             test::test(&workspace, &selection)?
         }
         Task::Vm(arguments) => return run_in_vm(&workspace, arguments),
+        Task::Soak(arguments) => {
+            let Some(privilege) = Privilege::any() else { bail!("tracing needs root, or sudo") };
+            build::setup(&workspace)?;
+            live::soak(&live::compile(&workspace)?, privilege, Duration::from_secs(60 * arguments.minutes))?
+        }
         Task::Demo(arguments) => demo::demo(&workspace, arguments.port)?,
     };
     Ok(if passed { ExitCode::SUCCESS } else { EXIT_FAILED.into() })

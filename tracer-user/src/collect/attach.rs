@@ -1,19 +1,27 @@
 //! Attaches each probe point by the first backend that really takes it.
 //!
 //! What a kernel says it supports is no proof (a kernel without kprobes says it has the program type), so each attempt
-//! is a real load and a real attach.
+//! is a real load and a real attach. Most of the time is the kernel's verifier's, which works for several threads at once.
 
-use std::{collections::HashMap, time::Instant};
-
-use aya::{
-    Btf as LoaderBtf, Ebpf, Endianness,
-    programs::{BtfTracePoint, FEntry, KProbe, Program, ProgramError},
+use std::{
+    num::NonZero,
+    path::Path,
+    sync::{
+        OnceLock,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Instant,
 };
+
+use aya::{Btf as LoaderBtf, Ebpf, Endianness};
 use tracer_common::probes::{Arg, Backend, PROBES, ProbePoint, Tracepoint};
 
 use super::{
     CollectError, Plan,
-    error::{chain, refusal},
+    error::{NO_KPROBES, chain},
+    programs::Programs,
 };
 use crate::{
     kernel::{
@@ -23,6 +31,12 @@ use crate::{
     model::{Attached, Coverage, Refusal, State},
 };
 
+/// More threads than this find nothing more to do: a few programs take most of the time.
+const MOST_THREADS: usize = 8;
+
+/// What `perf_event_open` wants to know to make a kprobe. It is there only where the kernel has them.
+const KPROBE_TYPE: &str = "/sys/bus/event_source/devices/kprobe/type";
+
 /// Tries every point that the plan needs.
 pub(super) fn attach_all(
     ebpf: &mut Ebpf,
@@ -31,52 +45,48 @@ pub(super) fn attach_all(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Coverage, CollectError> {
     let needed: Vec<&ProbePoint> = PROBES.iter().filter(|point| plan.filter.needs(point)).collect();
-    let functions: Vec<&str> = needed
-        .iter()
-        .filter_map(|point| point.functions().ok())
-        .flat_map(|of| of.names.iter().copied())
-        .collect();
-    // Without symbols there are no kprobes; the others go on.
-    let symbols = if plan.backends.contains(&Backend::Kprobe) {
-        Symbols::running(&functions).map_err(|error| error.to_string())
-    } else {
-        Ok(Symbols::default())
-    };
-    let kernel = Kernel {
-        btf,
-        loader_btf: match &plan.btf_file {
-            Some(file) => LoaderBtf::parse_file(file, Endianness::default()),
-            None => LoaderBtf::from_sys_fs(),
-        }
-        .map_err(|error| CollectError::LoaderBtf(chain(&error)))?,
-        symbols,
-    };
+    let kernel = Kernel::new(btf, &needed)?;
+    let programs = Programs::of(ebpf);
+    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
+    let next = AtomicUsize::new(0);
+    let (say, said) = mpsc::channel();
     let mut coverage = Coverage::default();
-    let mut attached = HashMap::new();
-    for (done, point) in needed.iter().enumerate() {
-        coverage.set(point.point, attach_point(ebpf, point, &plan.backends, &kernel, &mut attached));
-        progress(done + 1, needed.len());
-    }
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            let say = say.clone();
+            scope.spawn(|| {
+                let say = say;
+                while let Some(point) = needed.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // The receiver is there until all threads have ended.
+                    let _ = say.send((point.point, attach_point(&programs, point, &plan.backends, &kernel)));
+                }
+            });
+        }
+        drop(say);
+        for (done, (point, state)) in said.iter().enumerate() {
+            coverage.set(point, state);
+            progress(done + 1, needed.len());
+        }
+    });
     Ok(coverage)
 }
-
-/// What became of each program: several points may share one.
-type Programs = HashMap<String, Result<(), String>>;
 
 /// What is known of the kernel that the programs go into.
 struct Kernel<'a> {
     btf: &'a Btf,
     loader_btf: LoaderBtf,
-    /// For kprobes; or why there are none.
-    symbols: Result<Symbols, String>,
+    /// All functions that may be probed.
+    functions: Vec<&'static str>,
+    /// Which of them there are, for kprobes; or why there are no kprobes. The list that says so is long, so it is not read
+    /// before it is needed.
+    symbols: OnceLock<Result<Symbols, String>>,
 }
 
 fn attach_point(
-    ebpf: &mut Ebpf,
+    programs: &Programs<'_>,
     point: &ProbePoint,
     backends: &[Backend],
     kernel: &Kernel<'_>,
-    programs: &mut Programs,
 ) -> State {
     let mut refusals = Vec::new();
     // What is no function anywhere is a tracepoint, whichever backend was asked for.
@@ -84,7 +94,7 @@ fn attach_point(
     let backends = if is_function { backends } else { &[Backend::Tracepoint] };
     for backend in backends.iter().copied() {
         let start = Instant::now();
-        match try_backend(ebpf, point, backend, kernel, programs) {
+        match try_backend(programs, point, backend, kernel) {
             Ok(function) => {
                 // Most of it is the kernel's verifier.
                 log::debug!("{}: {} {function}, in {:.1?}", point.hop, backend.name(), start.elapsed());
@@ -100,11 +110,10 @@ fn attach_point(
 }
 
 fn try_backend(
-    ebpf: &mut Ebpf,
+    programs: &Programs<'_>,
     point: &ProbePoint,
     backend: Backend,
     kernel: &Kernel<'_>,
-    programs: &mut Programs,
 ) -> Result<String, String> {
     // What to attach to, and how people call it.
     let (target, shown) = match backend {
@@ -115,48 +124,40 @@ fn try_backend(
         }
     }?;
     let name = format!("{}_{}", backend.name(), point.program_of(backend).row().hop);
-    if let Some(before) = programs.get(&name) {
-        return before.clone().map(|()| shown);
+    programs.attach(&name, &target, &kernel.loader_btf).map(|()| shown)
+}
+
+impl<'a> Kernel<'a> {
+    fn new(btf: &'a Btf, needed: &[&ProbePoint]) -> Result<Self, CollectError> {
+        let functions: Vec<&str> = needed
+            .iter()
+            .filter_map(|point| point.functions().ok())
+            .flat_map(|of| of.names.iter().copied())
+            .collect();
+        let tracepoints: Vec<&str> = needed
+            .iter()
+            .filter_map(|point| point.tracepoint().ok())
+            .map(|tracepoint| tracepoint.name())
+            .collect();
+        // The loader looks names up from the first type to the last: where nothing else has a name, that is soon done.
+        let skeleton = btf.skeleton(&functions, &tracepoints);
+        let loader_btf = LoaderBtf::parse(&skeleton, Endianness::default())
+            .map_err(|error| CollectError::LoaderBtf(chain(&error)))?;
+        Ok(Self { btf, loader_btf, functions, symbols: OnceLock::new() })
     }
-    let program = ebpf.program_mut(&name).ok_or_else(|| format!("the object has no program {name}"))?;
-    let attached = load_and_attach(program, &target, kernel).map_err(|error| {
-        unload(program);
-        refusal(&error)
-    });
-    programs.insert(name, attached.clone());
-    attached.map(|()| shown)
-}
 
-fn load_and_attach(program: &mut Program, target: &str, kernel: &Kernel<'_>) -> Result<(), ProgramError> {
-    match program {
-        Program::FEntry(program) => {
-            program.load(target, &kernel.loader_btf)?;
-            program.attach()?;
-        }
-        Program::KProbe(program) => {
-            program.load()?;
-            program.attach(target, 0)?;
-        }
-        Program::BtfTracePoint(program) => {
-            program.load(target, &kernel.loader_btf)?;
-            program.attach()?;
-        }
-        _ => return Err(ProgramError::UnexpectedProgramType),
+    /// The symbols that kprobes can be set on. Without symbols there are no kprobes; the others go on.
+    fn symbols(&self) -> Result<&Symbols, String> {
+        let read = || {
+            // The verifier would take each program, at some length, before the kernel says that it has no kprobes.
+            if !Path::new(KPROBE_TYPE).exists() {
+                return Err(NO_KPROBES.to_owned());
+            }
+            Symbols::running(&self.functions).map_err(|error| error.to_string())
+        };
+        self.symbols.get_or_init(read).as_ref().map_err(String::clone)
     }
-    Ok(())
-}
 
-/// A program that is not attached has no business in the kernel. It may not have got there: then there is nothing to do.
-fn unload(program: &mut Program) {
-    let _ = match program {
-        Program::FEntry(program) => FEntry::unload(program),
-        Program::KProbe(program) => KProbe::unload(program),
-        Program::BtfTracePoint(program) => BtfTracePoint::unload(program),
-        _ => Ok(()),
-    };
-}
-
-impl Kernel<'_> {
     /// fentry needs the function by its own name, with its types.
     fn fentry_target(&self, point: &ProbePoint) -> Result<String, String> {
         let functions = point.functions()?;
@@ -174,7 +175,7 @@ impl Kernel<'_> {
     /// A kprobe takes any symbol. A variant that the compiler made may have its arguments elsewhere, so it only serves
     /// points that take none.
     fn kprobe_target(&self, point: &ProbePoint) -> Result<String, String> {
-        let symbols = self.symbols.as_ref().map_err(String::clone)?;
+        let symbols = self.symbols()?;
         let functions = point.functions()?;
         let mut reason = format!("no symbol {} in this kernel", functions.names.join(" or "));
         for function in functions.names {

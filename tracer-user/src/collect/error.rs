@@ -8,6 +8,9 @@ use aya::{
 
 use crate::kernel::btf::BtfError;
 
+/// Why no kprobe can be made.
+pub(super) const NO_KPROBES: &str = "this kernel is built without kprobes (CONFIG_KPROBES)";
+
 /// Tracing is impossible.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
@@ -98,7 +101,7 @@ pub(super) fn refusal(error: &ProgramError) -> String {
     if let ProgramError::KProbeError(KProbeError::FileError { filename, .. }) = error
         && filename.ends_with("kprobe/type")
     {
-        return "this kernel is built without kprobes (CONFIG_KPROBES)".to_owned();
+        return NO_KPROBES.to_owned();
     }
     // ENOTSUPP is no errno that C libraries know. Trampolines give it for functions with more arguments than they pass on
     // (six on x86 in 5.10: not ip6_xmit, which has seven).

@@ -33,6 +33,7 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     let reasons = u32::from(btf.tracepoint_args("kfree_skb").is_some_and(|args| args.len() > 2));
     let calls_are_seen = u32::from(plan.kernel >= calls::SEEN_SINCE);
     let tasks_are_typed = u32::from(plan.kernel >= TYPED_TASKS_SINCE);
+    let audit = u32::from(plan.audit);
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };
     let mut loader = EbpfLoader::new();
     for (global, offset) in &offsets {
@@ -56,8 +57,11 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::CALL_NUMBER, &calls::NUMBER, true)
         .override_global(settings::CALLS_ARE_SEEN, &calls_are_seen, true)
         .override_global(settings::TASKS_ARE_TYPED, &tasks_are_typed, true)
+        .override_global(settings::AUDIT, &audit, true)
         .override_global(aya_log::LEVEL, &log_level, false)
-        .map_max_entries(settings::EVENTS, plan.buffer_bytes);
+        .map_max_entries(settings::EVENTS, plan.buffer_bytes)
+        // There is nothing to relocate: Rust's compiler does not say what is a field of the kernel's.
+        .btf(None);
     let mut ebpf = loader.load(OBJECT).map_err(CollectError::Load)?;
     fill(&mut ebpf, settings::ADDRESSES, filter.addresses().into_iter().map(Pod))?;
     fill(&mut ebpf, settings::COMMS, filter.comms())?;

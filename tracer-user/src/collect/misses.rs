@@ -8,7 +8,7 @@ use std::{
 use aya::Ebpf;
 use tracer_common::probes::Backend;
 
-use crate::model::{Coverage, State};
+use crate::model::Coverage;
 
 /// The first kernel that counts kprobe programs that it skips. The field is there before, but stays zero.
 const KPROBES_COUNTED: (u32, u32) = (6, 7);
@@ -22,15 +22,17 @@ const KPROBE: u32 = 3;
 
 /// Whether this kernel counts the programs that are attached. If it has the counter at all is seen when it is read.
 pub(super) fn are_counted(coverage: &Coverage, kernel: (u32, u32)) -> bool {
-    kernel >= KPROBES_COUNTED
-        || !coverage.all().any(
-            |(_, state)| matches!(state, State::Attached(attached) if attached.backend == Backend::Kprobe),
-        )
+    kernel >= KPROBES_COUNTED || !has_kprobes(coverage)
+}
+
+fn has_kprobes(coverage: &Coverage) -> bool {
+    coverage.by_backend(Backend::Kprobe).next().is_some()
 }
 
 /// Times that a loaded program did not run where it should have; `None` if the kernel does not count.
-pub(super) fn total(ebpf: &Ebpf) -> Option<u64> {
-    Some(programs(ebpf)? + kprobes()?)
+pub(super) fn total(ebpf: &Ebpf, coverage: &Coverage) -> Option<u64> {
+    let kprobes = if has_kprobes(coverage) { kprobes()? } else { 0 };
+    Some(programs(ebpf)? + kprobes)
 }
 
 /// Times that a program was skipped because it, or for kprobes any program, was running on that CPU (`recursion_misses`,
@@ -116,7 +118,7 @@ mod tests {
     use tracer_common::probes::Point;
 
     use super::*;
-    use crate::model::Attached;
+    use crate::model::{Attached, State};
 
     #[test]
     fn kprobes_are_counted_since_6_7() {

@@ -35,7 +35,7 @@ use crate::{
 const BATCH: usize = 16 * 1024;
 /// How long the reader sleeps after it found something.
 const BUSY_SLEEP: Duration = Duration::from_millis(1);
-/// How long it sleeps at most: at a million records a second the default buffer holds ten times as much.
+/// How long it sleeps at most: at a million records a second the default buffer holds seven times as much.
 const IDLE_SLEEP: Duration = Duration::from_millis(16);
 /// How often waiting paths are looked at.
 const ADVANCE_EVERY: Duration = Duration::from_millis(50);
@@ -79,8 +79,9 @@ pub(super) fn trace(
         filter,
         backends: args.backend.backends(),
         buffer_bytes: args.buffer_size,
-        btf_file: args.btf.clone(),
         debug_log: args.verbose >= 2,
+        measures_cost: true,
+        audit: args.audit,
         kernel: features.version(),
     };
     let begun = Instant::now();
@@ -212,11 +213,19 @@ impl Run {
         }
         self.collector.stop()?;
         while self.pump()? > 0 {}
-        let footer = Footer { losses: self.collector.losses()?, duration_ns: stopped_ns - self.started_ns };
+        let footer = Footer {
+            losses: self.collector.losses()?,
+            duration_ns: stopped_ns - self.started_ns,
+            cost: self.collector.cost(),
+            audit: self.collector.audit()?,
+        };
         drop(self.collector);
         // First the file: the summary may have no reader any more.
         if let Some(recording) = self.recording {
             recording.finish(&footer)?;
+        }
+        if footer.audit.is_some_and(|audit| !audit.balances()) {
+            say("pathtrace: THE ACCOUNTS DO NOT BALANCE: records are missing that nobody counted as lost\n");
         }
         self.session.finish(Some(footer)).map_err(Failure::Output)
     }

@@ -78,8 +78,10 @@ impl Tracer {
             filter,
             backends: args.backend.backends(),
             buffer_bytes: args.buffer_size,
-            btf_file: args.btf.clone(),
             debug_log: args.verbose >= 2,
+            // What is measured here are others.
+            measures_cost: false,
+            audit: false,
             kernel: features.version(),
         };
         let begun = Instant::now();
@@ -136,7 +138,11 @@ impl Tracer {
         let mut paths = self.settle()?;
         self.collector.stop()?;
         self.pump()?;
-        let footer = Footer { losses: self.collector.losses()?, duration_ns: stopped_ns - self.started_ns };
+        let footer = Footer {
+            losses: self.collector.losses()?,
+            duration_ns: stopped_ns - self.started_ns,
+            ..Footer::default()
+        };
         drop(self.collector);
         let trust = self.session.finish(Some(footer)).map_err(Failure::Output)?;
         paths.append(&mut self.paths.take());

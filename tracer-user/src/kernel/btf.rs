@@ -12,6 +12,7 @@ mod error;
 mod functions;
 mod members;
 mod parse;
+mod skeleton;
 #[cfg(test)]
 pub(in crate::kernel) mod tests;
 
@@ -69,14 +70,19 @@ impl Btf {
 
     /// The first indexed type of that name whose kind is `wanted`.
     fn find(&self, name: &str, wanted: impl Fn(Kind) -> bool) -> Option<Type> {
+        self.find_id(name, wanted).map(|(_, found)| found)
+    }
+
+    /// The same, with its identifier.
+    fn find_id(&self, name: &str, wanted: impl Fn(Kind) -> bool) -> Option<(u32, Type)> {
         let hash = parse::hash(name.as_bytes());
         let start = self.names.partition_point(|(other, _)| *other < hash);
         self.names
             .iter()
             .skip(start)
             .take_while(|(other, _)| *other == hash)
-            .filter_map(|(_, id)| self.by_id(*id))
-            .find(|found| wanted(found.kind) && self.name(found.name) == name.as_bytes())
+            .filter_map(|(_, id)| Some((*id, self.by_id(*id)?)))
+            .find(|(_, found)| wanted(found.kind) && self.name(found.name) == name.as_bytes())
     }
 
     /// The type with that identifier.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Incomplete, Path};
+use super::{Audit, Cost, Incomplete, NotMeasured, OwnCost, Path};
 
 /// What the kernel side could not deliver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -47,6 +47,10 @@ pub struct Trust {
     pub filtered_out: u64,
     /// From the first moment of the trace to the last, ns; `None` if nobody knows: the recording is cut off.
     pub duration_ns: Option<u64>,
+    /// What tracing has cost in the kernel, as far as it was measured.
+    pub cost: Cost,
+    /// The accounts of all records, if they were kept.
+    pub audit: Option<Audit>,
 }
 
 impl Trust {
@@ -75,18 +79,26 @@ impl Trust {
         self.incomplete.values().sum()
     }
 
-    /// Nothing lost, nothing missed, nothing incomplete, nothing malformed. Unknown losses are not nothing.
+    /// What tracing has cost in the kernel, over all of the run.
+    pub fn own_cost(&self) -> Result<OwnCost, NotMeasured> {
+        // A record that is lost has cost as much as another.
+        let lost = self.losses.map_or(0, |losses| losses.hops);
+        self.cost.of_run(self.events.saturating_add(lost), self.duration_ns)
+    }
+
+    /// Nothing lost, nothing missed, nothing incomplete, nothing malformed, nothing unexplained. Unknown losses are not nothing.
     pub fn is_perfect(&self) -> bool {
         self.losses.is_some_and(|losses| losses.lost() == 0 && losses.missed.unwrap_or(0) == 0)
             && self.malformed == 0
             && self.incomplete_total() == 0
+            && self.audit.is_none_or(|audit| audit.balances())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::analyze::samples;
+    use crate::{analyze::samples, model::Sample};
 
     #[test]
     fn drops_and_retransmissions_are_counted_among_the_paths() {
@@ -103,5 +115,24 @@ mod tests {
         let known = Trust { losses: Some(Losses::default()), ..Trust::default() };
         assert!(known.is_perfect());
         assert!(!Trust::default().is_perfect());
+    }
+
+    #[test]
+    fn accounts_that_do_not_balance_are_not_perfect() {
+        let with = |unexplained| {
+            let audit = Some(Audit { fired: 7, taken: 7, unexplained, ..Audit::default() });
+            Trust { losses: Some(Losses::default()), audit, ..Trust::default() }
+        };
+        assert!(with(0).is_perfect());
+        assert!(!with(1).is_perfect());
+    }
+
+    #[test]
+    fn what_was_lost_has_cost_something_too() {
+        let cost = Cost::Sampled(Sample { run_ns: 1000, events: 10, observed_ns: 1 });
+        let losses = Some(Losses { hops: 5, others: 3, missed: None });
+        let trust = Trust { events: 15, losses, cost, duration_ns: Some(4000), ..Trust::default() };
+        let own = trust.own_cost().unwrap();
+        assert_eq!((own.ns_per_event, own.total_ns, own.share), (100, 2000, Some(0.5)));
     }
 }

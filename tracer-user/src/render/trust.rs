@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     export::Human,
-    model::{Coverage, Losses, Trust},
+    model::{Audit, Coverage, Losses, NotMeasured, Trust},
 };
 
 /// Writes the trust line.
@@ -33,18 +33,35 @@ impl fmt::Display for TrustLine<'_> {
             Some(losses) => self.losses(losses, f)?,
             None => write!(f, "{}", self.alarm("lost: unknown (recording cut off)"))?,
         }
+        if let Some(audit) = &trust.audit {
+            self.audit(audit, f)?;
+        }
         if trust.malformed > 0 {
             write!(f, ", {}", self.alarm(format_args!("{} malformed", trust.malformed)))?;
         }
         paths(trust, f)?;
         probe_points(self.summary.coverage, f)?;
-        trust.duration_ns.map_or(Ok(()), |duration_ns| write!(f, ", traced {}", Human(duration_ns)))
+        if let Some(duration_ns) = trust.duration_ns {
+            write!(f, ", traced {}", Human(duration_ns))?;
+        }
+        own_cost(trust, f)
     }
 }
 
 impl TrustLine<'_> {
     fn alarm<T: fmt::Display>(&self, what: T) -> impl fmt::Display {
         self.paint.tone(Tone::Alarm, what)
+    }
+
+    fn audit(&self, audit: &Audit, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Audit { fired, taken, lost, unexplained } = audit;
+        if audit.balances() {
+            return write!(f, ", accounts balance: {fired} records fired = {taken} taken + {lost} lost");
+        }
+        let wrong = format_args!(
+            "ACCOUNTS DO NOT BALANCE: {fired} records fired, {taken} taken, {lost} lost, {unexplained} unexplained"
+        );
+        write!(f, ", {}", self.alarm(wrong))
     }
 
     fn losses(&self, losses: &Losses, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,6 +95,33 @@ fn paths(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     ];
     let mut some = others.iter().filter(|(count, _)| *count > 0);
     some.try_for_each(|(count, what)| write!(f, ", {count} {what}"))
+}
+
+fn own_cost(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match trust.own_cost() {
+        Ok(cost) => {
+            write!(f, ", own cost {} ns an event", cost.ns_per_event)?;
+            cost.share.map_or(Ok(()), |share| write!(f, ", {} of one CPU", Percent(share)))
+        }
+        // Nothing has cost anything.
+        Err(NotMeasured::NoEvents) if trust.events == 0 => Ok(()),
+        Err(NotMeasured::NotAsked) => Ok(()),
+        Err(why) => write!(f, ", own cost not measured ({})", why.reason()),
+    }
+}
+
+/// A share, as precisely as it says something.
+struct Percent(f64);
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let percent = self.0 * 100.0;
+        match percent {
+            0.1.. => write!(f, "{percent:.1} %"),
+            0.01.. => write!(f, "{percent:.2} %"),
+            _ => f.write_str("less than 0.01 %"),
+        }
+    }
 }
 
 fn probe_points(coverage: &Coverage, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,7 @@ mod write;
 pub use read::{Frame, Reader, StoreError};
 pub use write::Writer;
 
-use crate::model::{Losses, State};
+use crate::model::{Audit, Cost, Losses, State};
 
 /// The first bytes of a recording; the last one is the version.
 pub const MAGIC: [u8; 8] = *b"PTHTRCE\x01";
@@ -47,4 +47,10 @@ pub struct Footer {
     pub losses: Losses,
     /// From the first moment of the trace to the last, ns.
     pub duration_ns: u64,
+    /// What tracing has cost.
+    #[serde(default)]
+    pub cost: Cost,
+    /// The accounts of all records, if they were kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
 }

@@ -172,7 +172,7 @@ mod tests {
         writer.record(&[KIND_HOP, 1, 3]).unwrap();
         writer.close(99).unwrap();
         let losses = Losses { hops: 1, others: 2, missed: None };
-        writer.finish(&Footer { losses, duration_ns: 7 }).unwrap();
+        writer.finish(&Footer { losses, duration_ns: 7, ..Footer::default() }).unwrap();
         bytes
     }
 

@@ -12,12 +12,14 @@
 
 mod bounds;
 mod compare;
+mod cost;
 mod devices;
 mod doctor;
 mod drops;
 mod ends;
 mod filters;
 mod leftovers;
+mod memory;
 mod namespaces;
 mod netlink;
 mod packets;

@@ -11,8 +11,8 @@ use tracer_common::probes::{Backend, Point, Traffic};
 
 pub(crate) use self::{datagrams::*, devices::*, tcp::*, unix::*};
 use crate::model::{
-    Attached, Comm, Coverage, Device, Devices, Dropped, Flow, Hop, Incomplete, Losses, Path, Protocol,
-    Refusal, Route, Routing, State, Task, Trust,
+    Attached, Comm, Cost, Coverage, Device, Devices, Dropped, Flow, Hop, Incomplete, Losses, Path, Protocol,
+    Refusal, Route, Routing, Sample, State, Task, Trust,
 };
 
 /// `CLOCK_MONOTONIC` of the first hop of every sample.
@@ -221,6 +221,7 @@ pub(crate) fn trust() -> Trust {
         dropped: 2,
         retransmitted: 1,
         duration_ns: Some(10_004_000_000),
+        cost: Cost::Sampled(Sample { run_ns: 3_400_000, events: 24_000, observed_ns: 110_000_000 }),
         ..Trust::default()
     };
     trust.losses = Some(Losses { missed: Some(0), ..Losses::default() });

@@ -68,6 +68,7 @@ fn trace_args(args: &CompareArgs) -> TraceArgs {
         btf: engine.btf.clone(),
         ready_file: args.ready_file.clone(),
         strict: false,
+        audit: false,
         quiet: engine.quiet,
         verbose: engine.verbose,
     }

@@ -88,8 +88,9 @@ fn try_all(args: &DoctorArgs, features: &Features, btf: &Btf) -> Result<Trial, C
         filter: Filter::default(),
         backends,
         buffer_bytes: BUFFER_BYTES,
-        btf_file: args.btf.clone(),
         debug_log: args.verbose >= 2,
+        measures_cost: false,
+        audit: false,
         kernel: features.version(),
     };
     let progress = progress_bar(args.json);

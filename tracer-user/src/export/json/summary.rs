@@ -11,7 +11,7 @@ use super::{SCHEMA, Shown};
 use crate::{
     analyze::{Counted, Row, Summary},
     export::Refusals,
-    model::State,
+    model::{Audit, OwnCost, State},
 };
 
 #[derive(Serialize)]
@@ -31,6 +31,44 @@ struct Line<'a> {
     hops: Vec<Step>,
     totals: Vec<Total>,
     shares: Vec<Share>,
+    own_cost: Option<Cost>,
+    audit: Option<Accounts>,
+}
+
+/// What tracing cost in the kernel.
+#[derive(Serialize)]
+struct Cost {
+    ns_per_event: u64,
+    total_ns: u64,
+    /// Of the time that one CPU has.
+    share: Option<f64>,
+    measured_events: u64,
+}
+
+impl Cost {
+    fn of(cost: OwnCost) -> Self {
+        let OwnCost { ns_per_event, total_ns, share, measured_events } = cost;
+        // More digits than were measured would be noise.
+        let share = share.map(|share| (share * 1e6).round() / 1e6);
+        Self { ns_per_event, total_ns, share, measured_events }
+    }
+}
+
+/// The accounts of all records.
+#[derive(Serialize)]
+struct Accounts {
+    fired: u64,
+    taken: u64,
+    lost: u64,
+    unexplained: u64,
+    balance: bool,
+}
+
+impl Accounts {
+    fn of(audit: &Audit) -> Self {
+        let Audit { fired, taken, lost, unexplained } = *audit;
+        Self { fired, taken, lost, unexplained, balance: audit.balances() }
+    }
 }
 
 #[derive(Serialize)]
@@ -138,6 +176,8 @@ pub fn write_summary(summary: &Summary<'_>, mut out: impl Write) -> io::Result<(
             .filter(|row| matches!(row.what, Counted::Share(_)))
             .map(|row| Share { part: row.what.name(), times: Total::of(row) })
             .collect(),
+        own_cost: trust.own_cost().ok().map(Cost::of),
+        audit: trust.audit.as_ref().map(Accounts::of),
     };
     serde_json::to_writer(&mut out, &line)?;
     out.write_all(b"\n")

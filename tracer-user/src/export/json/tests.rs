@@ -59,7 +59,7 @@ fn what_is_unknown_is_null() {
     let mut out = Vec::new();
     write_summary(&summary, &mut out).unwrap();
     let value: Value = serde_json::from_slice(&out).unwrap();
-    for key in ["lost", "missed", "duration_ns"] {
+    for key in ["lost", "missed", "duration_ns", "own_cost", "audit"] {
         assert_eq!(value.get(key), Some(&Value::Null), "{key}");
     }
 }

@@ -2,11 +2,11 @@
 
 use super::{Btf, BtfError};
 
-const MAGIC: u16 = 0xeb9f;
+pub(super) const MAGIC: u16 = 0xeb9f;
 /// Bytes of the header up to and with `str_len`; a longer header has the layout section as well.
-const HEADER: usize = 24;
+pub(super) const HEADER: usize = 24;
 /// `struct btf_type`.
-const TYPE_HEADER: usize = 12;
+pub(super) const TYPE_HEADER: usize = 12;
 /// `KSYM_NAME_LEN` since 6.1, 128 before: no name that is looked up is longer. The bound keeps hostile data, in which
 /// every type may point to one string of megabytes, linear.
 const MAX_NAME: usize = 512;

@@ -74,6 +74,19 @@ fn refusal<T: std::fmt::Debug>(result: Result<T, BtfError>) -> String {
 }
 
 #[test]
+fn a_skeleton_keeps_identifiers_and_nothing_else() {
+    let whole = sample();
+    let skeleton = Btf::from_bytes(whole.skeleton(&["consume", "gone"], &["packet_seen"])).unwrap();
+    assert_eq!(skeleton.types.len(), whole.types.len());
+    for (name, kind) in [("consume", Kind::FUNC), ("btf_trace_packet_seen", Kind::TYPEDEF)] {
+        let id = |btf: &Btf| btf.find_id(name, |found| found == kind).map(|(id, _)| id);
+        assert!(id(&whole).is_some());
+        assert_eq!(id(&skeleton), id(&whole), "{name}");
+    }
+    assert_eq!(skeleton.names.len(), 2);
+}
+
+#[test]
 fn members_are_found_through_anonymous_structs_and_modifiers() {
     let btf = sample();
     let offset = |path| btf.field_offset("packet", path).unwrap();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Losses;
+use crate::model::{Audit, Cost, Losses, Sample};
 
 #[test]
 fn table_and_trust_line() {
@@ -28,6 +28,30 @@ fn losses_of_every_kind() {
     let trust =
         Trust { losses, malformed: 1, cut_off: 12, too_short: 240, filtered_out: 17, ..samples::trust() };
     insta::assert_snapshot!(summary_of(&[], &trust, &samples::coverage(), style()));
+}
+
+/// The last line after a run that cost this, and whose accounts are these.
+fn trust_line(cost: Cost, audit: Option<Audit>) -> String {
+    let trust = Trust { cost, audit, ..samples::trust() };
+    let text = summary_of(&[], &trust, &samples::coverage(), style());
+    text.lines().last().unwrap().to_owned()
+}
+
+#[test]
+fn own_cost_and_accounts() {
+    let sampled = |run_ns, events| Cost::Sampled(Sample { run_ns, events, observed_ns: 10_000_000 });
+    let audit = Audit { fired: 18_500, taken: 18_497, lost: 3, unexplained: 0 };
+    let wrong = Audit { lost: 2, unexplained: 1, ..audit };
+    let lines = [
+        trust_line(Cost::NotAsked, None),
+        trust_line(Cost::Refused, None),
+        trust_line(sampled(0, 0), None),
+        trust_line(sampled(142_000, 1000), None),
+        trust_line(sampled(91_000_000, 1000), None),
+        trust_line(sampled(9_000, 1000), Some(audit)),
+        trust_line(Cost::NotAsked, Some(wrong)),
+    ];
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]

@@ -1,0 +1,121 @@
+//! What tracing itself cost in the kernel.
+
+/// What the kernel's statistics of programs said while they were switched on, which is not always: they cost time, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Sample {
+    /// Time that the programs ran, ns, whether they wrote something or not.
+    pub run_ns: u64,
+    /// Hop records that they wrote meanwhile, the lost ones included.
+    pub events: u64,
+    /// How long the statistics were on, ns.
+    pub observed_ns: u64,
+}
+
+/// What is known of the cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cost {
+    /// Nobody wanted to know.
+    #[default]
+    NotAsked,
+    /// The kernel does not count for us.
+    Refused,
+    /// It did, for some of the time.
+    Sampled(Sample),
+}
+
+/// The cost of a whole run, reckoned from the part of it that was measured.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OwnCost {
+    /// In the kernel, for each hop record.
+    pub ns_per_event: u64,
+    /// That times all hop records of the run.
+    pub total_ns: u64,
+    /// Of the time that one CPU has, from 0 to as many CPUs as there are; `None` if nobody knows how long the run took.
+    pub share: Option<f64>,
+    /// Hop records that it was measured for.
+    pub measured_events: u64,
+}
+
+/// Why there is no cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotMeasured {
+    /// Nobody wanted to know.
+    NotAsked,
+    /// The kernel does not count for us.
+    Refused,
+    /// No event came while it counted.
+    NoEvents,
+}
+
+impl NotMeasured {
+    /// The reason, in words.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::NotAsked => "not asked for",
+            Self::Refused => "the kernel does not count for us",
+            Self::NoEvents => "no event while it was",
+        }
+    }
+}
+
+impl Cost {
+    /// The cost of a run with `events` hop records, the lost ones included, that took `duration_ns`.
+    pub fn of_run(self, events: u64, duration_ns: Option<u64>) -> Result<OwnCost, NotMeasured> {
+        let Sample { run_ns, events: measured_events, .. } = match self {
+            Self::NotAsked => return Err(NotMeasured::NotAsked),
+            Self::Refused => return Err(NotMeasured::Refused),
+            Self::Sampled(sample) => sample,
+        };
+        // Programs that run and write nothing are a part of what an event costs: no event, no such cost.
+        if measured_events == 0 || run_ns == 0 {
+            return Err(NotMeasured::NoEvents);
+        }
+        let total = u128::from(run_ns) * u128::from(events) / u128::from(measured_events);
+        let total_ns = u64::try_from(total).unwrap_or(u64::MAX);
+        Ok(OwnCost {
+            ns_per_event: run_ns / measured_events,
+            total_ns,
+            share: duration_ns.filter(|duration| *duration > 0).map(|all| total_ns as f64 / all as f64),
+            measured_events,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sampled(run_ns: u64, events: u64) -> Cost {
+        Cost::Sampled(Sample { run_ns, events, observed_ns: 10_000_000 })
+    }
+
+    #[test]
+    fn what_was_measured_stands_for_all_of_the_run() {
+        let cost = sampled(142_500, 1000).of_run(50_000, Some(1_000_000_000)).unwrap();
+        assert_eq!((cost.ns_per_event, cost.measured_events), (142, 1000));
+        // Not 142 times 50 000: what division cuts off is not lost.
+        assert_eq!(cost.total_ns, 7_125_000);
+        assert_eq!(cost.share, Some(0.007_125));
+    }
+
+    #[test]
+    fn the_cost_of_no_events_is_not_made_up() {
+        for (cost, why) in [
+            (Cost::default(), NotMeasured::NotAsked),
+            (Cost::Refused, NotMeasured::Refused),
+            (sampled(0, 0), NotMeasured::NoEvents),
+            (sampled(700, 0), NotMeasured::NoEvents),
+            (sampled(0, 3), NotMeasured::NoEvents),
+        ] {
+            assert_eq!(cost.of_run(10, Some(1)), Err(why));
+        }
+    }
+
+    #[test]
+    fn a_run_of_unknown_length_has_no_share() {
+        assert_eq!(sampled(100, 1).of_run(2, None).unwrap().share, None);
+        assert_eq!(sampled(100, 1).of_run(2, Some(0)).unwrap().share, None);
+        assert_eq!(sampled(u64::MAX, 1).of_run(u64::MAX, Some(1)).unwrap().total_ns, u64::MAX);
+    }
+}
