@@ -1,0 +1,118 @@
+//! A variant while it is attached.
+
+use std::{process, time::Duration};
+
+use anyhow::{Result, bail};
+use xtask::bench::lines::Tracer;
+
+use crate::{
+    bpftrace, ours,
+    process::{Ended, Running, Started},
+    target::Target,
+    tcpdump,
+    variant::Variant,
+    yardstick::Yardstick,
+};
+
+/// How often it is looked after what others trace.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often records are taken: as often as pathtrace does.
+const DRAIN: Duration = Duration::from_millis(1);
+
+/// It is attached. Dropping it detaches it.
+pub(crate) enum Attached {
+    /// Nothing is.
+    Nothing,
+    /// Programs of this process.
+    Here(Box<Yardstick>),
+    /// Another process.
+    There(Variant, Running),
+}
+
+/// What came of attaching.
+pub(crate) enum Beginning {
+    Attached(Attached),
+    /// It cannot be measured here, and why.
+    Unavailable(String),
+}
+
+impl Attached {
+    /// Attaches, and returns when it traces.
+    pub(crate) fn start(variant: Variant, target: &Target) -> Result<Beginning> {
+        let started = match variant {
+            Variant::Untraced => return Ok(Beginning::Attached(Self::Nothing)),
+            Variant::Empty | Variant::Bare => {
+                let yardstick = Yardstick::attach(&variant.to_string(), target)?;
+                return Ok(Beginning::Attached(Self::Here(Box::new(yardstick))));
+            }
+            Variant::Json | Variant::Summary | Variant::Sample | Variant::Excluded => {
+                ours::start(variant, target)?
+            }
+            Variant::BpftracePrint | Variant::BpftraceCount => bpftrace::start(variant, target)?,
+            Variant::Tcpdump => tcpdump::start(target)?,
+        };
+        Ok(match started {
+            Started::Ready(running) => Beginning::Attached(Self::There(variant, running)),
+            Started::Refused(said) if ours::must_start(variant) => bail!("pathtrace does not start: {said}"),
+            Started::Refused(said) => Beginning::Unavailable(last_line(&said)),
+        })
+    }
+
+    /// Whose programs are in the kernel.
+    pub(crate) fn pid(&self) -> u32 {
+        match self {
+            Self::Nothing | Self::Here(_) => process::id(),
+            Self::There(_, running) => running.pid(),
+        }
+    }
+
+    /// CPU time that its process has used so far.
+    pub(crate) fn cpu_ns(&self) -> Result<Option<u64>> {
+        match self {
+            Self::Nothing | Self::Here(_) => Ok(None),
+            Self::There(_, running) => running.cpu_ns_so_far().map(Some),
+        }
+    }
+
+    /// Does what has to be done now and then; returns how long that has time.
+    pub(crate) fn look(&mut self) -> Duration {
+        match self {
+            Self::Nothing | Self::There(..) => LOOK,
+            Self::Here(yardstick) => {
+                yardstick.drain();
+                DRAIN
+            }
+        }
+    }
+
+    /// Detaches. What is said of a process of its own has no round and no names yet.
+    pub(crate) fn end(self) -> Result<Option<Tracer>> {
+        let Self::There(variant, running) = self else { return Ok(None) };
+        let ended = running.end()?;
+        let tracer = common(&ended);
+        Ok(Some(match variant {
+            Variant::BpftracePrint | Variant::BpftraceCount => bpftrace::add(tracer, variant, &ended)?,
+            Variant::Tcpdump => tcpdump::add(tracer, &ended)?,
+            _ => ours::add(tracer, &ended)?,
+        }))
+    }
+}
+
+/// What can be said of any process.
+fn common(ended: &Ended) -> Tracer {
+    let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    Tracer {
+        ready_ns: ns(ended.ready),
+        traced_ns: ns(ended.traced),
+        exit_ns: ns(ended.exit),
+        cpu_ns: ended.cpu_ns,
+        peak_bytes: ended.peak_bytes,
+        output_bytes: ended.files.output().metadata().map_or(0, |file| file.len()),
+        ..Tracer::default()
+    }
+}
+
+/// What a program that has failed said last, which is why.
+fn last_line(said: &str) -> String {
+    said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").trim().to_owned()
+}
