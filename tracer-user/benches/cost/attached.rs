@@ -54,7 +54,7 @@ impl Attached {
         Ok(match started {
             Started::Ready(running) => Beginning::Attached(Self::There(variant, running)),
             Started::Refused(said) if ours::must_start(variant) => bail!("pathtrace does not start: {said}"),
-            Started::Refused(said) => Beginning::Unavailable(last_line(&said)),
+            Started::Refused(said) => Beginning::Unavailable(why(&said)),
         })
     }
 
@@ -112,7 +112,9 @@ fn common(ended: &Ended) -> Tracer {
     }
 }
 
-/// What a program that has failed said last, which is why.
-fn last_line(said: &str) -> String {
-    said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").trim().to_owned()
+/// Why a program has failed: what it calls an error, or what it said first.
+fn why(said: &str) -> String {
+    let mut lines = said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.clone().next().unwrap_or("it says nothing");
+    lines.find(|line| line.starts_with("error: ")).unwrap_or(first).to_owned()
 }

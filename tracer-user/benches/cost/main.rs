@@ -34,7 +34,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use pathtrace::workload::pin;
-use xtask::bench::lines::{Line, Program, Tracer, Unavailable, Work};
+use xtask::bench::lines::{Line, Note, Program, Tracer, Unavailable, Work};
 
 use self::{
     attached::{Attached, Beginning},
@@ -138,6 +138,10 @@ impl Bench {
                 return Ok(());
             }
         };
+        if round == 0 && variant.is_bpftrace() {
+            let (group, variant) = (group.to_string(), variant.to_string());
+            print(&Line::Note(Note { group, variant, text: script::note(&target) }))?;
+        }
         for work in works {
             let before = statistics.as_ref().map(|_| statistics::of(attached.pid())).transpose()?;
             let cpu_ns = attached.cpu_ns()?;

@@ -33,6 +33,18 @@ pub(crate) fn of(variant: Variant, target: &Target) -> String {
     script
 }
 
+/// What the script does otherwise than pathtrace.
+pub(crate) fn note(target: &Target) -> String {
+    let places = places(target);
+    let names: Vec<&str> = places.iter().map(|place| place.tracepoint).collect();
+    let others = if target.ports.is_empty() {
+        "it is not told the names of sockets, so it takes all of these processes"
+    } else {
+        "packets and sockets by port, system calls and the scheduler by the name of the process"
+    };
+    format!("{} tracepoints ({}); {others}", names.len(), names.join(", "))
+}
+
 /// Counts each event, and the time from the first place that a packet passes to that where it is received.
 fn count(tracepoint: &str) -> String {
     const COUNT: &str = "@events = count();";

@@ -29,6 +29,13 @@ pub(crate) enum Variant {
     Tcpdump,
 }
 
+impl Variant {
+    /// Whether it is a script.
+    pub(crate) fn is_bpftrace(self) -> bool {
+        matches!(self, Self::BpftracePrint | Self::BpftraceCount)
+    }
+}
+
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
