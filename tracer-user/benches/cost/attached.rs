@@ -15,14 +15,12 @@ use crate::{
 };
 
 /// How often it is looked after what others trace.
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// How often records are taken: as often as pathtrace does.
 const DRAIN: Duration = Duration::from_millis(1);
 
 /// It is attached. Dropping it detaches it.
 pub(crate) enum Attached {
-    /// Nothing is.
-    Nothing,
     /// Programs of this process.
     Here(Box<Yardstick>),
     /// Another process.
@@ -40,7 +38,6 @@ impl Attached {
     /// Attaches, and returns when it traces.
     pub(crate) fn start(variant: Variant, target: &Target) -> Result<Beginning> {
         let started = match variant {
-            Variant::Untraced => return Ok(Beginning::Attached(Self::Nothing)),
             Variant::Empty | Variant::Bare => {
                 let yardstick = Yardstick::attach(&variant.to_string(), target)?;
                 return Ok(Beginning::Attached(Self::Here(Box::new(yardstick))));
@@ -61,7 +58,7 @@ impl Attached {
     /// Whose programs are in the kernel.
     pub(crate) fn pid(&self) -> u32 {
         match self {
-            Self::Nothing | Self::Here(_) => process::id(),
+            Self::Here(_) => process::id(),
             Self::There(_, running) => running.pid(),
         }
     }
@@ -69,7 +66,7 @@ impl Attached {
     /// CPU time that its process has used so far.
     pub(crate) fn cpu_ns(&self) -> Result<Option<u64>> {
         match self {
-            Self::Nothing | Self::Here(_) => Ok(None),
+            Self::Here(_) => Ok(None),
             Self::There(_, running) => running.cpu_ns_so_far().map(Some),
         }
     }
@@ -77,7 +74,7 @@ impl Attached {
     /// Does what has to be done now and then; returns how long that has time.
     pub(crate) fn look(&mut self) -> Duration {
         match self {
-            Self::Nothing | Self::There(..) => LOOK,
+            Self::There(..) => LOOK,
             Self::Here(yardstick) => {
                 yardstick.drain();
                 DRAIN

@@ -120,34 +120,21 @@ impl Group {
 
     /// What is attached meanwhile.
     pub(crate) fn variants(self) -> &'static [Variant] {
-        use Variant::{
-            Bare, BpftraceCount, BpftracePrint, Empty, Excluded, Json, Sample, Summary, Tcpdump, Untraced,
-        };
+        use Variant::{Bare, BpftraceCount, BpftracePrint, Empty, Excluded, Json, Sample, Summary, Tcpdump};
         match self {
-            Self::Tcp => &[
-                Untraced,
-                Json,
-                Summary,
-                Sample,
-                Excluded,
-                Empty,
-                Bare,
-                BpftracePrint,
-                BpftraceCount,
-                Tcpdump,
-            ],
-            Self::Unix => {
-                &[Untraced, Json, Summary, Sample, Excluded, Empty, Bare, BpftracePrint, BpftraceCount]
+            Self::Tcp => {
+                &[Json, Summary, Sample, Excluded, Empty, Bare, BpftracePrint, BpftraceCount, Tcpdump]
             }
+            Self::Unix => &[Json, Summary, Sample, Excluded, Empty, Bare, BpftracePrint, BpftraceCount],
             Self::Stream | Self::Connections | Self::Redis => {
-                &[Untraced, Json, Summary, Sample, Excluded, BpftracePrint, BpftraceCount, Tcpdump]
+                &[Json, Summary, Sample, Excluded, BpftracePrint, BpftraceCount, Tcpdump]
             }
             Self::Programs => &[Empty, Bare, Json, Sample, Excluded],
             Self::Start => &[Json],
         }
     }
 
-    /// Whether the kernel keeps statistics of programs meanwhile.
+    /// Whether the kernel keeps statistics of programs meanwhile. They cost time themselves, so nothing else is measured then.
     pub(crate) fn has_statistics(self) -> bool {
         self == Self::Programs
     }

@@ -3,8 +3,8 @@
 //! It prints raw figures as JSON Lines (`xtask::bench::lines`); `cargo xtask bench` runs it and says what they mean. It needs
 //! root, and measures the release build of pathtrace that cargo made together with it.
 //!
-//! What has the same round was measured one right after the other, so that what else the machine does meets all alike: only
-//! ratios within a round mean something, no time does by itself.
+//! Right before each variant the same work is done untraced, so that what else the machine does meets both alike: only ratios
+//! of the two mean something, no time does by itself.
 
 mod attached;
 mod bpftrace;
@@ -38,12 +38,15 @@ use xtask::bench::lines::{Line, Note, Program, Tracer, Unavailable, Work};
 
 use self::{
     attached::{Attached, Beginning},
-    group::Group,
+    group::{Group, Job},
     places::Places,
     statistics::Statistics,
-    traffic::Traffic,
+    traffic::{Figures, Traffic},
     variant::Variant,
 };
+
+/// What the raw figures call it that nothing is attached.
+const UNTRACED: &str = "untraced";
 
 /// Measures what tracing costs; prints raw figures.
 #[derive(Debug, Parser)]
@@ -54,7 +57,7 @@ struct Arguments {
     /// Only these groups of works
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     only: Vec<Group>,
-    /// Only these variants, and the untraced one
+    /// Only these variants
     #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
     variants: Vec<Variant>,
     /// What `cargo bench` says to each of its programs
@@ -75,9 +78,7 @@ fn main() -> Result<()> {
     let traffic = Traffic::start(places)?;
     pin(places.tracer).context("cannot choose a CPU")?;
     print(&Line::Machine(say::machine(places, arguments.rounds)))?;
-    let is_wanted = |variant: &Variant| {
-        *variant == Variant::Untraced || arguments.variants.is_empty() || arguments.variants.contains(variant)
-    };
+    let is_wanted = |variant: &Variant| arguments.variants.is_empty() || arguments.variants.contains(variant);
     let plan: Vec<(Group, Vec<Variant>)> = groups
         .into_iter()
         .map(|group| (group, group.variants().iter().copied().filter(is_wanted).collect()))
@@ -90,7 +91,7 @@ fn main() -> Result<()> {
     };
     for round in 0..arguments.rounds {
         for (group, variants) in &plan {
-            // Each round begins with another one: the first after a change of work finds other caches.
+            // Each round begins with another one, so that none has always the same one before it.
             let (last, first) = variants.split_at(round as usize % variants.len().max(1));
             for variant in first.iter().chain(last) {
                 bench.measure(round, *group, *variant).with_context(|| format!("{variant} at {group}"))?;
@@ -126,7 +127,9 @@ impl Bench {
             return Ok(());
         }
         let target = self.traffic.prepare(group)?;
-        // Statistics cost time themselves, so they have a group of their own.
+        if !group.has_statistics() {
+            self.untraced(round, group, variant)?;
+        }
         let statistics = if group.has_statistics() { Some(Statistics::enable()?) } else { None };
         let mut attached = match Attached::start(variant, &target)? {
             Beginning::Attached(attached) => attached,
@@ -153,28 +156,43 @@ impl Bench {
                     let (work, variant) = (work.to_string(), variant.to_string());
                     print(&Line::Program(Program { round, work, variant, hop, runs, ns }))?;
                 }
+                continue;
             }
-            print(&Line::Work(Work {
-                round,
-                group: group.to_string(),
-                work: work.to_string(),
-                variant: variant.to_string(),
-                count: figures.count,
-                seen: figures.seen,
-                ns: figures.ns,
-                p50_ns: figures.p50_ns,
-                p99_ns: figures.p99_ns,
-                per_second: figures.per_second(),
-                bytes_per_second: figures.bytes_per_second(),
-                cpu_ns,
-            }))?;
-            self.progress.inc(1);
+            let line = line(group, *work, figures);
+            print(&Line::Work(Work { round, variant: variant.to_string(), cpu_ns, ..line }))?;
         }
+        self.progress.inc(works.len() as u64);
         if let Some(ended) = attached.end()? {
             let (group, variant) = (group.to_string(), variant.to_string());
             print(&Line::Tracer(Tracer { round, group, variant, ..ended }))?;
         }
         Ok(())
+    }
+
+    /// Does the works of the group while nothing is attached, for what comes next to be compared with.
+    fn untraced(&mut self, round: u32, group: Group, next: Variant) -> Result<()> {
+        for work in group.works() {
+            let figures = self.traffic.work(*work, &mut || attached::LOOK)?;
+            let (variant, before) = (UNTRACED.to_owned(), Some(next.to_string()));
+            print(&Line::Work(Work { round, variant, before, ..line(group, *work, figures) }))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is known of a piece of work by itself.
+fn line(group: Group, work: Job, figures: Figures) -> Work {
+    Work {
+        group: group.to_string(),
+        work: work.to_string(),
+        count: figures.count,
+        seen: figures.seen,
+        ns: figures.ns,
+        p50_ns: figures.p50_ns,
+        p99_ns: figures.p99_ns,
+        per_second: figures.per_second(),
+        bytes_per_second: figures.bytes_per_second(),
+        ..Work::default()
     }
 }
 

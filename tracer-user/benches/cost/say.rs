@@ -24,6 +24,7 @@ pub(crate) fn machine(places: Places, rounds: u32) -> Machine {
         work_cpu: places.work,
         other_cpu: places.other,
         tracer_cpu: places.tracer,
+        load: read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok()).unwrap_or_default(),
         rounds,
         programs: ALTERNATIVES.iter().filter_map(|(program, option)| version(program, option)).collect(),
     }

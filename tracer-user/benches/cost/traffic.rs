@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long each piece of work takes, roughly.
-const MEASURED: Duration = Duration::from_millis(250);
+const MEASURED: Duration = Duration::from_millis(150);
 /// Messages from which the time of one is estimated.
 const TRIAL: u32 = 100;
 /// Messages before each measurement, which are not counted.

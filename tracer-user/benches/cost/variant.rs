@@ -7,8 +7,6 @@ use clap::ValueEnum;
 /// What is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Variant {
-    /// Nothing.
-    Untraced,
     /// At the tracepoints of pathtrace's hops, programs that do nothing.
     Empty,
     /// There, programs that hand a record over and do nothing else.
@@ -39,7 +37,6 @@ impl Variant {
 impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Untraced => "untraced",
             Self::Empty => "empty",
             Self::Bare => "bare",
             Self::Json => "json",

@@ -38,6 +38,8 @@ pub struct Machine {
     pub other_cpu: usize,
     /// Where the tracers' readers run.
     pub tracer_cpu: usize,
+    /// How many programs wanted to run before it began, on the average of a minute (`/proc/loadavg`).
+    pub load: f64,
     /// How often everything was measured.
     pub rounds: u32,
     /// The alternatives' names for themselves, with their versions.
@@ -47,7 +49,7 @@ pub struct Machine {
 /// A piece of work.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Work {
-    /// Counts from 0. What has the same round was measured one right after the other.
+    /// Counts from 0.
     pub round: u32,
     /// The group of works that were done while the variant was attached once.
     pub group: String,
@@ -55,6 +57,8 @@ pub struct Work {
     pub work: String,
     /// What was attached.
     pub variant: String,
+    /// Of what is untraced: the variant right before which it was measured, to be compared with it.
+    pub before: Option<String>,
     /// How many round trips, messages or requests.
     pub count: u64,
     /// The same with those that came before and were not measured: the tracer has seen them all.

@@ -8,6 +8,9 @@ use super::{
     verdicts::{Verdict, WATCHED},
 };
 
+/// Groups of works in which one message is on its way at a time.
+const ROUND_TRIPS: [&str; 2] = ["tcp", "unix"];
+
 /// There is no figure.
 const NONE: &str = "–";
 
@@ -28,12 +31,13 @@ pub(super) fn page(results: &Results, verdicts: &[Verdict]) -> String {
 fn machine(results: &Results) -> String {
     let machine = &results.machine;
     let mut text = format!(
-        "Linux {}, {}, {} CPUs ({}). {} rounds; each figure is the median of the rounds, in brackets the quarters of the \
-         rounds between which half of them are.\n\n",
+        "Linux {}, {}, {} CPUs ({}). The machine's load was {:.1} before. {} \
+         rounds; each figure is their median, and half of the rounds are between those in brackets.\n\n",
         machine.kernel,
         machine.processor,
         machine.cpus,
         machine.programs.join("; "),
+        machine.load,
         machine.rounds
     );
     let _ = writeln!(
@@ -60,7 +64,7 @@ pub(super) fn verdict_table(verdicts: &[Verdict]) -> String {
 
 fn round_trips(results: &Results, title: &str, figure: Figure) -> String {
     let works = works_with(results, figure);
-    compared(results, &format!("{title}, to the untraced one of the same round"), &works, figure, |it| {
+    compared(results, &format!("{title}, to the untraced one right before"), &works, figure, |it| {
         format!("{:.1} µs", it / 1e3)
     })
 }
@@ -93,7 +97,9 @@ fn compared(
 }
 
 fn added(results: &Results) -> String {
-    let works = works_with(results, p50);
+    let mut works = works_with(results, p50);
+    // Where many messages are on their way at once, one waits for others.
+    works.retain(|work| results.of(work, UNTRACED).any(|it| ROUND_TRIPS.contains(&it.group.as_str())));
     let header: Vec<&str> = std::iter::once("").chain(works.iter().copied()).collect();
     let rows = |added: &dyn Fn(&str, &str) -> Option<Spread>, shown: fn(f64) -> String| {
         let variants = variants(results).into_iter().filter(|variant| *variant != UNTRACED);
@@ -104,10 +110,7 @@ fn added(results: &Results) -> String {
         variants.map(row).collect::<Vec<Vec<String>>>()
     };
     let added = rows(&|work, variant| results.added_ns(work, variant), |ns| format!("{:.2}", ns / 1e3));
-    let mut an_event =
-        rows(&|work, variant| results.added_ns_an_event(work, variant), |ns| format!("{ns:.0}"));
-    // Not every variant says how many events it has seen.
-    an_event.retain(|row| row.iter().skip(1).any(|cell| cell != NONE));
+    let an_event = rows(&|work, variant| results.added_ns_an_event(work, variant), |ns| format!("{ns:.0}"));
     table("What is added to a round trip, µs", &header, added.into_iter())
         + &table(
             "What is added to a round trip for each event that the tracer is told of, ns",
@@ -120,7 +123,7 @@ fn throughput(results: &Results) -> String {
     let streams = works_with(results, bytes_per_second);
     let mut text = compared(
         results,
-        "Throughput of a stream, to the untraced one of the same round",
+        "Throughput of a stream, to the untraced one right before",
         &streams,
         bytes_per_second,
         |bytes| format!("{:.2} GB/s", bytes / 1e9),
@@ -129,7 +132,7 @@ fn throughput(results: &Results) -> String {
         works_with(results, per_second).into_iter().filter(|work| !streams.contains(work)).collect();
     text += &compared(
         results,
-        "Messages a second, to the untraced run of the same round",
+        "Messages a second, to the untraced run right before",
         &others,
         per_second,
         |messages| format!("{:.1} k/s", messages / 1e3),
@@ -203,7 +206,8 @@ fn variants(results: &Results) -> Vec<&str> {
 
 /// A table with a title, or nothing if it has no rows.
 fn table(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let rows: Vec<Vec<String>> = rows.collect();
+    // A row without a figure says nothing.
+    let rows: Vec<Vec<String>> = rows.filter(|row| row.iter().skip(1).any(|cell| cell != NONE)).collect();
     if rows.is_empty() || header.len() < 2 {
         return String::new();
     }
@@ -218,6 +222,6 @@ fn table(title: &str, header: &[&str], rows: impl Iterator<Item = Vec<String>>) 
 fn cell(spread: Option<Spread>, shown: impl Fn(f64) -> String) -> String {
     spread.map_or_else(
         || NONE.into(),
-        |it| format!("{} ({} to {})", shown(it.median), shown(it.low), shown(it.high)),
+        |it| format!("{} ({}–{})", shown(it.median), shown(it.low), shown(it.high)),
     )
 }

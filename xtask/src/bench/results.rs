@@ -1,5 +1,5 @@
-//! The lines of a run, and what is made of them: a figure of a variant is compared with that of the untraced run of the same
-//! round, and of the rounds the median counts.
+//! The lines of a run, and what is made of them: a figure of a variant is compared with that of the untraced run right before
+//! it, and of the rounds the median counts.
 
 use std::io::BufRead;
 
@@ -9,6 +9,9 @@ use super::lines::{Line, Machine, Note, Program, Start, Tracer, Unavailable, Wor
 
 /// The variant that others are compared with.
 pub(super) const UNTRACED: &str = "untraced";
+
+/// What adds less than this to a round trip adds nothing that could be told from chance.
+const NOTHING: f64 = 0.001;
 
 /// All lines of a run.
 #[derive(Clone, Debug, Default)]
@@ -70,30 +73,40 @@ impl Results {
         Spread::of(self.of(work, variant).filter_map(figure))
     }
 
-    /// The same, divided by that of the untraced run of the same round.
+    /// The same, divided by that of the untraced run right before.
     pub(super) fn ratios(&self, work: &str, variant: &str, figure: Figure) -> Option<Spread> {
-        Spread::of(self.of(work, variant).filter_map(|it| {
-            let untraced = figure(self.in_round(work, UNTRACED, it.round)?)?;
-            Some(figure(it)? / untraced)
-        }))
+        Spread::of(self.of(work, variant).filter_map(|it| self.ratio(it, figure)))
     }
 
-    /// How much longer a round trip is than in the untraced run of the same round, ns.
-    fn added(&self, work: &str, variant: &str, round: u32) -> Option<f64> {
-        let p50 = |variant| p50(self.in_round(work, variant, round)?);
-        Some(p50(variant)? - p50(UNTRACED)?)
+    fn ratio(&self, of: &Work, figure: Figure) -> Option<f64> {
+        Some(figure(of)? / figure(self.untraced_before(of)?)?)
     }
 
-    /// The same, of all rounds.
+    fn untraced_before(&self, of: &Work) -> Option<&Work> {
+        self.works.iter().find(|it| {
+            it.variant == UNTRACED
+                && it.work == of.work
+                && it.round == of.round
+                && it.before.as_ref() == Some(&of.variant)
+        })
+    }
+
+    /// How much longer a round trip is than in the untraced run right before, ns.
     pub(super) fn added_ns(&self, work: &str, variant: &str) -> Option<Spread> {
-        Spread::of(self.of(work, variant).filter_map(|it| self.added(work, variant, it.round)))
+        Spread::of(self.of(work, variant).filter_map(|it| self.added(it)))
+    }
+
+    fn added(&self, of: &Work) -> Option<f64> {
+        Some(p50(of)? - p50(self.untraced_before(of)?)?)
     }
 
     /// The same for each event that the variant was told of.
     pub(super) fn added_ns_an_event(&self, work: &str, variant: &str) -> Option<Spread> {
-        Spread::of(self.of(work, variant).filter_map(|it| {
-            Some(self.added(work, variant, it.round)? / self.events_a_message(&it.group, variant, it.round)?)
-        }))
+        Spread::of(
+            self.of(work, variant).filter_map(|it| {
+                Some(self.added(it)? / self.events_a_message(&it.group, variant, it.round)?)
+            }),
+        )
     }
 
     /// Events of a message, those that were lost included.
@@ -106,17 +119,15 @@ impl Results {
         (events > 0 && seen > 0).then(|| events as f64 / seen as f64)
     }
 
-    /// How many times what `less` adds to a round trip is what `more` adds, round by round.
+    /// How many times what `less` adds to a round trip is what `more` adds, round by round. Of each only the share that it adds
+    /// is taken, as the machine may be slower for the one than for the other.
     pub(super) fn times_added(&self, work: &str, more: &str, less: &str) -> Option<Spread> {
         Spread::of(self.of(work, more).filter_map(|it| {
-            // What adds nothing, or less, cannot be divided by; a nanosecond is nothing.
-            let less = self.added(work, less, it.round)?.max(1.0);
-            Some(self.added(work, more, it.round)?.max(0.0) / less)
+            let other = self.of(work, less).find(|other| other.round == it.round)?;
+            // What adds nothing, or less, cannot be divided by.
+            let less = (self.ratio(other, p50)? - 1.0).max(NOTHING);
+            Some((self.ratio(it, p50)? - 1.0).max(0.0) / less)
         }))
-    }
-
-    fn in_round(&self, work: &str, variant: &str, round: u32) -> Option<&Work> {
-        self.works.iter().find(|it| it.work == work && it.variant == variant && it.round == round)
     }
 
     /// A figure of a variant in a group of works, of all rounds.

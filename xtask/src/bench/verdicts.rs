@@ -149,7 +149,7 @@ fn in_kernel(results: &Results) -> Verdict {
 }
 
 fn of_median(what: &str, limit: Limit, spread: Option<Spread>, shown: impl Fn(f64) -> String) -> Verdict {
-    let figure = spread.map(|it| format!("{} ({} to {})", shown(it.median), shown(it.low), shown(it.high)));
+    let figure = spread.map(|it| format!("{} ({}–{})", shown(it.median), shown(it.low), shown(it.high)));
     verdict(what, limit, spread.map(|it| it.median), figure, shown)
 }
 
