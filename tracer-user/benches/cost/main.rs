@@ -126,20 +126,21 @@ impl Bench {
             }
             return Ok(());
         }
-        let target = self.traffic.prepare(group)?;
+        let target = match self.traffic.prepare(group) {
+            Ok(target) => target,
+            // Everything else is our own.
+            Err(error) if group == Group::Redis => {
+                return self.leave_out(group, variant, format!("{error:#}"));
+            }
+            Err(error) => return Err(error),
+        };
         if !group.has_statistics() {
             self.untraced(round, group, variant)?;
         }
         let statistics = if group.has_statistics() { Some(Statistics::enable()?) } else { None };
         let mut attached = match Attached::start(variant, &target)? {
             Beginning::Attached(attached) => attached,
-            Beginning::Unavailable(why) => {
-                self.unavailable.insert((group, variant));
-                let (group, variant) = (group.to_string(), variant.to_string());
-                print(&Line::Unavailable(Unavailable { group, variant, why }))?;
-                self.progress.inc(works.len() as u64);
-                return Ok(());
-            }
+            Beginning::Unavailable(why) => return self.leave_out(group, variant, why),
         };
         if round == 0 && variant.is_bpftrace() {
             let (group, variant) = (group.to_string(), variant.to_string());
@@ -167,6 +168,14 @@ impl Bench {
             print(&Line::Tracer(Tracer { round, group, variant, ..ended }))?;
         }
         Ok(())
+    }
+
+    /// Says that it cannot be measured here, once.
+    fn leave_out(&mut self, group: Group, variant: Variant, why: String) -> Result<()> {
+        self.unavailable.insert((group, variant));
+        self.progress.inc(group.works().len() as u64);
+        let (group, variant) = (group.to_string(), variant.to_string());
+        print(&Line::Unavailable(Unavailable { group, variant, why }))
     }
 
     /// Does the works of the group while nothing is attached, for what comes next to be compared with.

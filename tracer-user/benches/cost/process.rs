@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     os::{
         fd::{AsFd as _, FromRawFd as _, OwnedFd},
         unix::process::CommandExt as _,
@@ -104,7 +105,12 @@ impl Running {
         unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
         let begun = Instant::now();
         let program = command.get_program().to_string_lossy().into_owned();
-        let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        let child = match command.spawn() {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Ok(Started::Refused(format!("{program} is not installed")));
+            }
+            child => child.with_context(|| format!("cannot start {program}"))?,
+        };
         let mut running = Self { child, files, begun, ready: Duration::ZERO, cpu_ns: 0 };
         let Self { child, files, .. } = &mut running;
         let waited = watch
