@@ -197,14 +197,20 @@ impl Spread {
     pub(super) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
-        let at = |quarter: usize| values.get((values.len().checked_sub(1)? * quarter + 2) / 4).copied();
+        let last = values.len().checked_sub(1)?;
+        let quarter = last / 4;
         let middle = values.len() / 2;
         let median = if values.len().is_multiple_of(2) {
             f64::midpoint(*values.get(middle.checked_sub(1)?)?, *values.get(middle)?)
         } else {
             *values.get(middle)?
         };
-        Some(Self { median, low: at(1)?, high: at(3)?, max: *values.last()? })
+        Some(Self {
+            median,
+            low: *values.get(quarter)?,
+            high: *values.get(last - quarter)?,
+            max: *values.last()?,
+        })
     }
 }
 
