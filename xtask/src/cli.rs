@@ -40,6 +40,38 @@ pub enum Task {
     Soak(SoakArguments),
     /// Trace a TCP client and a server that talk over loopback
     Demo(DemoArguments),
+    /// Measure what tracing costs, beside bpftrace and tcpdump (as root; some minutes)
+    Bench(BenchArguments),
+}
+
+/// The options of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// How often everything is measured
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub rounds: u32,
+    /// Only these groups of works: tcp, unix, stream, connections, redis, programs, start
+    #[arg(long, value_name = "GROUP", value_delimiter = ',')]
+    pub only: Vec<String>,
+    /// Only these variants besides the untraced one: json, summary, sample, excluded, empty, bare, bpftrace-print,
+    /// bpftrace-count, tcpdump
+    #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
+    pub variants: Vec<String>,
+    /// The verdicts as one JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 if a verdict is not met
+    #[arg(long)]
+    pub gate: bool,
+    /// Renew the tables in docs/performance.md
+    #[arg(long)]
+    pub write: bool,
+    /// Keep the raw figures in this file, one JSON object a line
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub keep: Option<PathBuf>,
+    /// Measure nothing, but read raw figures that were kept
+    #[arg(long, value_name = "FILE")]
+    pub from: Option<PathBuf>,
 }
 
 /// The options of `test`.

@@ -3,6 +3,7 @@
 //! It is a library as well because `tracer-user`'s build script compiles the kernel programs with the same code.
 
 pub mod apt;
+pub mod bench;
 pub mod browser;
 pub mod build;
 pub mod cli;

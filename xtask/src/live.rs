@@ -72,7 +72,7 @@ pub fn soak(programs: &Programs, privilege: Privilege, lasts: Duration) -> Resul
 }
 
 /// The path of a target's program in cargo's messages: one JSON object a line, of which two fields are needed.
-fn executable<'a>(messages: &'a str, name: &str, kind: &str) -> Option<&'a str> {
+pub(crate) fn executable<'a>(messages: &'a str, name: &str, kind: &str) -> Option<&'a str> {
     let name = format!(r#""name":"{name}""#);
     let kind = format!(r#""kind":["{kind}"]"#);
     let line = messages.lines().find(|line| {

@@ -5,9 +5,10 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, bail};
 use clap::Parser as _;
 use xtask::{
+    bench,
     browser::{self, Browser},
     build::{self, Linking},
-    cli::{Arguments, Task, VmArguments},
+    cli::{Arguments, BenchArguments, Task, VmArguments},
     demo, docs, lint, live,
     privilege::Privilege,
     process::step,
@@ -72,8 +73,18 @@ fn run(task: Task) -> Result<ExitCode> {
             live::soak(&live::compile(&workspace)?, privilege, Duration::from_secs(60 * arguments.minutes))?
         }
         Task::Demo(arguments) => demo::demo(&workspace, arguments.port)?,
+        Task::Bench(arguments) => {
+            let gate = arguments.gate;
+            let met = bench::bench(&workspace, &options(arguments))?;
+            met || !gate
+        }
     };
     Ok(if passed { ExitCode::SUCCESS } else { EXIT_FAILED.into() })
+}
+
+fn options(arguments: BenchArguments) -> bench::Options {
+    let BenchArguments { rounds, only, variants, json, gate: _, write, keep, from } = arguments;
+    bench::Options { rounds, only, variants, json, write, from, keep }
 }
 
 /// Exits as the command in the guest did.

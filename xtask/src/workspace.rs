@@ -8,8 +8,9 @@ use std::{
 /// The target that the kernel programs are compiled for. Both CPU families supported here are little-endian.
 pub const BPF_TARGET: &str = "bpfel-unknown-none";
 
-/// The files with the compiled kernel programs: those that trace, and those that short-cut TCP.
-pub const BPF_OBJECTS: [&str; 2] = ["pathtrace-bpf", "sockmap-bpf"];
+/// The files with the compiled kernel programs: those that trace, those that short-cut TCP, and those that the tracing ones
+/// are measured against.
+pub const BPF_OBJECTS: [&str; 3] = ["pathtrace-bpf", "sockmap-bpf", "yardstick-bpf"];
 
 /// The folders of this workspace.
 #[derive(Debug, Clone)]

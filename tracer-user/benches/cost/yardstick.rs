@@ -1,0 +1,56 @@
+//! Programs at the tracepoints of pathtrace's hops that do nothing, or only what every tracer must.
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, Result};
+use aya::{
+    Btf, EbpfLoader, Endianness,
+    maps::{MapData, RingBuf},
+    programs::BtfTracePoint,
+};
+use pathtrace::filter::{Filter, UnixName};
+use tracer_common::probes::{Backend, PROBES};
+
+use crate::target::Target;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/yardstick-bpf.o"));
+
+/// As large as pathtrace's own.
+const BUFFER_BYTES: u32 = 16 << 20;
+
+/// Attached programs. Dropping it detaches them.
+pub(crate) struct Yardstick {
+    records: RingBuf<MapData>,
+    _programs: aya::Ebpf,
+}
+
+impl Yardstick {
+    /// Attaches the programs of this kind wherever pathtrace looks for this target.
+    pub(crate) fn attach(kind: &str, target: &Target) -> Result<Self> {
+        let mut programs =
+            EbpfLoader::new().map_max_entries("RECORDS", BUFFER_BYTES).load(OBJECT).context("cannot load")?;
+        let records = programs.take_map("RECORDS").context("the object has no map RECORDS")?;
+        let btf = Btf::parse_file("/sys/kernel/btf/vmlinux", Endianness::default())?;
+        let names = target.names.iter().map(|name| UnixName::of_abstract(name.as_bytes())).collect();
+        let filter = Filter::either(target.ports.clone(), names)?;
+        // Several points may share a program.
+        let mut attached = HashSet::new();
+        for point in PROBES.iter().filter(|point| filter.needs(point)) {
+            let Ok(tracepoint) = point.tracepoint() else { continue };
+            let name = format!("{kind}_{}", point.program_of(Backend::Tracepoint).row().hop);
+            if !attached.insert(name.clone()) {
+                continue;
+            }
+            let program = programs.program_mut(&name).with_context(|| format!("no program {name}"))?;
+            let program: &mut BtfTracePoint = program.try_into()?;
+            let attached = program.load(tracepoint.name(), &btf).and_then(|()| program.attach());
+            attached.with_context(|| format!("cannot attach to {}", tracepoint.full_name))?;
+        }
+        Ok(Self { records: RingBuf::try_from(records)?, _programs: programs })
+    }
+
+    /// Takes all records, as a full buffer would be cheaper than one with room.
+    pub(crate) fn drain(&mut self) {
+        while self.records.next().is_some() {}
+    }
+}
