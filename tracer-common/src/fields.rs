@@ -20,6 +20,7 @@ macro_rules! kernel_fields {
             SK_BUFF_TRANSPORT_HEADER = "sk_buff"."transport_header";
             SK_BUFF_NEXT = "sk_buff"."next";
             SK_BUFF_SK = "sk_buff"."sk";
+            SK_BUFF_TSTAMP = "sk_buff"."tstamp";
             SK_BUFF_IIF = "sk_buff"."skb_iif";
             SK_BUFF_CB = "sk_buff"."cb";
             SK_BUFF_QUEUE_PREV = "sk_buff_head"."prev";

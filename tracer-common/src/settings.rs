@@ -35,6 +35,9 @@ pub const CALLS_ARE_SEEN: &str = "CALLS_ARE_SEEN";
 /// kernel 5.11).
 pub const TASKS_ARE_TYPED: &str = "TASKS_ARE_TYPED";
 
+/// Name of the global `u32`: one of so many messages is traced; 0: all.
+pub const SAMPLE: &str = "SAMPLE";
+
 /// Name of the global `u16`: the port whose connections the socket map takes, host byte order.
 pub const SOCKMAP_PORT: &str = "SOCKMAP_PORT";
 /// Name of the map of connected sockets.

@@ -14,7 +14,7 @@ use crate::{
     flow::{self, FlowKey},
     kread::Pointer,
     packet::{ICMP, ICMPV6, TCP, UDP},
-    record,
+    record, sample,
     words::{Name, is_zero},
 };
 
@@ -146,10 +146,10 @@ fn asks_for_ends() -> bool {
         || ADDRESS_COUNT.load() != 0
 }
 
-/// Whether all IP traffic is wanted: a constant for the verifier.
+/// Whether all IP traffic is wanted, and traced: a constant for the verifier.
 #[inline(always)]
 pub(crate) fn is_open() -> bool {
-    !asks_for_ends() && PROTOCOLS.load() == 0 && !needs_more_than_headers()
+    !sample::is_on() && !asks_for_ends() && PROTOCOLS.load() == 0 && !needs_more_than_headers()
 }
 
 /// Whether each datagram that comes to this port is wanted, whoever sends it.

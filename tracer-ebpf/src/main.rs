@@ -28,6 +28,7 @@ mod packet;
 mod readers;
 mod recent;
 mod record;
+mod sample;
 mod words;
 
 use core::ffi::c_void;

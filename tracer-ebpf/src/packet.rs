@@ -54,6 +54,8 @@ pub(crate) struct Packet {
     pub(crate) ack: u32,
     pub(crate) len: u32,
     pub(crate) tcp_flags: u32,
+    /// Of UDP the first eight bytes of payload.
+    pub(crate) first_bytes: u64,
 }
 
 // SAFETY: integers and arrays of them, without padding.
@@ -180,6 +182,9 @@ impl Packet {
             self.len = len.saturating_sub(u32::from(bytes[at + 12] >> 4) * 4);
         } else {
             self.len = len.saturating_sub(8);
+            let mut first = [0; 8];
+            first.copy_from_slice(&bytes[at + 8..at + 16]);
+            self.first_bytes = u64::from_ne_bytes(first);
         }
         true
     }

@@ -89,6 +89,20 @@ impl Place {
     }
 
     #[inline(always)]
+    fn fill(self, skb: impl Pointer, device: u64, facts: Facts, point: Point) {
+        let (head, ends) = (skb.field(&offset::SK_BUFF_HEAD), ends(skb));
+        self.set(Word::Skb, skb.address());
+        self.set(Word::Head, head);
+        self.set(Word::Ends, ends);
+        self.set(Word::Device, device);
+        self.set(Word::Flow, facts.flow);
+        self.set(Word::Numbers, facts.numbers);
+        self.set(Word::Payload, facts.payload);
+        self.set(Word::Sum, sum([skb.address(), head, ends, device], facts));
+        self.set(Word::Stage, point as u64);
+    }
+
+    #[inline(always)]
     fn known(self, skb: impl Pointer, point: Point, facts: Facts) -> Known {
         self.set(Word::Stage, point as u64);
         if facts.flow == UNWANTED {
@@ -169,7 +183,8 @@ pub(crate) fn find_received(skb: impl Pointer) -> (Known, bool) {
     // `tcp_v4_fill_cb()`
     let seq: u32 = skb.inner(&offset::SK_BUFF_CB).field(&offset::TCP_CB_SEQ);
     match place.of(skb, Point::TcpV4Rcv, None) {
-        Some(facts) if facts.numbers as u32 == seq => {
+        // One that was passed by has not been read.
+        Some(facts) if facts.flow == UNWANTED || facts.numbers as u32 == seq => {
             let is_v6 = facts.payload >> 40 & 0xff == u64::from(AF_INET6);
             (place.known(skb, Point::TcpV6Rcv, facts), is_v6)
         }
@@ -191,23 +206,20 @@ pub(crate) fn keep(skb: impl Pointer, point: Point, packet: &Packet, ifindex: u3
         numbers: u64::from(packet.ack) << 32 | u64::from(packet.seq),
         payload: flags << 32 | u64::from(packet.len),
     };
-    let (head, ends) = (skb.field(&offset::SK_BUFF_HEAD), ends(skb));
-    let device = device(ifindex, packet.key.netns);
-    place.set(Word::Skb, skb.address());
-    place.set(Word::Head, head);
-    place.set(Word::Ends, ends);
-    place.set(Word::Device, device);
-    place.set(Word::Flow, facts.flow);
-    place.set(Word::Numbers, facts.numbers);
-    place.set(Word::Payload, facts.payload);
-    place.set(Word::Sum, sum([skb.address(), head, ends, device], facts));
-    place.set(Word::Stage, point as u64);
+    place.fill(skb, device(ifindex, packet.key.netns), facts, point);
 }
 
 /// Remembers that a packet's headers say that the filter does not want it.
 #[inline(always)]
 pub(crate) fn keep_unwanted(skb: impl Pointer, point: Point, packet: &Packet, ifindex: u32) {
     keep(skb, point, packet, ifindex, UNWANTED);
+}
+
+/// Remembers that a packet is passed by, unread.
+#[inline(always)]
+pub(crate) fn pass_by(skb: impl Pointer, point: Point, ifindex: u32, netns: u32) {
+    let Some(place) = place(skb.address()) else { return };
+    place.fill(skb, device(ifindex, netns), Facts { flow: UNWANTED, numbers: 0, payload: 0 }, point);
 }
 
 /// The packet's memory is free.

@@ -14,7 +14,7 @@ use clap::{
 use tracer_common::probes::Backend;
 
 pub use self::compare::{CompareArgs, CpuChoice};
-use self::values::{parse_count, parse_duration, parse_latency, parse_pid, parse_recording};
+use self::values::{parse_count, parse_duration, parse_latency, parse_pid, parse_recording, parse_sample};
 use crate::{
     filter::{Transport, UnixName},
     proof::Asked,
@@ -311,6 +311,9 @@ pub struct TraceArgs {
     /// End after this time: 500ms, 10s, 2m; a bare number is seconds
     #[arg(long, value_name = "TIME", help_heading = "Bounds", allow_hyphen_values = true, value_parser = parse_duration)]
     pub duration: Option<Duration>,
+    /// Trace one of N messages, chosen at random when they are sent, and nothing of the others: costs less
+    #[arg(long, value_name = "N", help_heading = "Bounds", allow_hyphen_values = true, value_parser = parse_sample)]
+    pub sample: Option<u32>,
     /// Trace while this command runs
     #[arg(last = true, value_name = "CMD")]
     pub exec: Vec<OsString>,

@@ -139,6 +139,7 @@ impl Session {
         self.trust.duration_ns = footer.map(|footer| footer.duration_ns);
         self.trust.cost = footer.map(|footer| footer.cost).unwrap_or_default();
         self.trust.audit = footer.and_then(|footer| footer.audit);
+        self.trust.sample = footer.and_then(|footer| footer.sample);
         let summary = Summary { table: &self.latencies, trust: &self.trust, coverage: &self.coverage };
         self.output.writer.summary(&summary, &mut self.output.to)?;
         self.output.to.flush()?;

@@ -22,6 +22,7 @@ use crate::{
     packet::{NetworkHeader, Packet, TCP, UDP},
     recent::{self, Known},
     record::{self, Hop, Meta, Probe},
+    sample,
 };
 
 /// How many CPUs the backlog marks cover; a CPU beyond them polls unseen.
@@ -108,7 +109,7 @@ fn first_received<P: Pointer>(probe: Probe, skb: P, sk: P) {
     let point = if packet.key.family == AF_INET6 { Point::TcpV6Rcv } else { Point::TcpV4Rcv };
     if let Some(probe) = probe.at(point) {
         packet.key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
-        write(probe, skb.address(), sk.address(), packet, 0, AUX_UNKNOWN);
+        write(probe, skb, sk.address(), packet, 0, AUX_UNKNOWN);
     }
 }
 
@@ -165,7 +166,7 @@ pub(crate) fn from_socket(args: &impl Args, probe: Probe, sk: usize, skb: usize)
         // The route that the socket keeps, from `connect` on.
         let route = sk.pointer(&offset::SOCK_DST_CACHE);
         let seen = filter::device(route.pointer(&offset::DST_DEV));
-        write(probe, skb.address(), sk.address(), packet, seen, AUX_UNKNOWN);
+        write(probe, skb, sk.address(), packet, seen, AUX_UNKNOWN);
     }
 }
 
@@ -201,13 +202,31 @@ pub(crate) fn dropped(args: &impl Args, probe: Probe, skb: usize, location: usiz
 /// Whether a packet that is freed now was wanted where it was last seen.
 #[inline(always)]
 fn was_wanted(skb: Address, packet: &Packet) -> bool {
-    if !filter::needs_more_than_headers() {
+    if !filter::needs_more_than_headers() && !sample::is_on() {
         return true;
     }
-    // SAFETY: an LRU map may hand this entry to another packet meanwhile, whose fingerprint is another one.
-    let Some(fingerprint) = unsafe { WANTED.get(skb) }.copied() else { return false };
+    let was = is_kept(skb, packet);
     let _ = WANTED.remove(skb);
-    fingerprint == packet.fingerprint()
+    was
+}
+
+/// Whether the packet in this memory is one that was wanted.
+#[inline(always)]
+fn is_kept(skb: Address, packet: &Packet) -> bool {
+    // SAFETY: an LRU map may hand this entry to another packet meanwhile, whose fingerprint is another one.
+    unsafe { WANTED.get(skb) }.copied() == Some(packet.fingerprint())
+}
+
+/// Whether a wanted packet is one of those that are traced. `may_be_drawn`: it is seen for the first time, unless it is kept.
+#[inline(always)]
+fn is_in_sample(skb: impl Pointer, packet: &Packet, flow: u64, may_be_drawn: bool) -> bool {
+    if !sample::is_on() {
+        return true;
+    }
+    if packet.key.protocol == TCP && packet.len != 0 {
+        return sample::has_part(packet, flow);
+    }
+    is_kept(skb.address(), packet) || may_be_drawn && sample::itself(skb, packet)
 }
 
 #[inline(always)]
@@ -222,11 +241,26 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
             Known::Wanted(hop) => return record::hop(probe.now(), Hop { sk, marks, aux: ifindex, ..hop }),
         }
     }
+    if sample::is_on()
+        && ifindex == LOOPBACK
+        && probe.point as u8 == Point::DevQueueXmit as u8
+        && let Some(sender) = sender(skb)
+        && sample::passes_by(skb, sender)
+    {
+        return recent::pass_by(skb, probe.point, ifindex, netns);
+    }
     let on = On { probe, ifindex, netns, marks };
     match header {
         NetworkHeader::Recorded => first_on_device::<_, false>(&on, skb, dev, sk),
         NetworkHeader::Data => first_on_device::<_, true>(&on, skb, dev, sk),
     }
+}
+
+/// The socket that sends a packet, if one does.
+#[inline(always)]
+fn sender<P: Pointer>(skb: P) -> Option<P> {
+    let sk = skb.pointer(&offset::SK_BUFF_SK);
+    if sk.is_null() { None } else { Some(sk) }
 }
 
 /// Where a packet is.
@@ -264,6 +298,10 @@ fn first_on_device<P: Pointer, const IS_DATA: bool>(on: &On, skb: P, dev: P, sk:
     let Some(flow) = flow::number_of(packet, seen | meta.marks()) else {
         return was_not_seen(skb.address());
     };
+    let may_be_drawn = ifindex != LOOPBACK || probe.point as u8 == Point::DevQueueXmit as u8;
+    if !is_in_sample(skb, packet, flow, may_be_drawn) {
+        return is_not_drawn(probe, skb, packet, ifindex);
+    }
     if ifindex == LOOPBACK {
         recent::keep(skb, probe.point, packet, ifindex, flow);
     } else {
@@ -281,7 +319,7 @@ fn first_on_device<P: Pointer, const IS_DATA: bool>(on: &On, skb: P, dev: P, sk:
             marks |= MARK_SEVERAL;
         }
     }
-    if filter::needs_more_than_headers() {
+    if filter::needs_more_than_headers() || sample::is_on() {
         let _ = WANTED.insert(skb.address(), packet.fingerprint(), 0);
     }
     if meta.is_at_driver() {
@@ -332,6 +370,9 @@ fn first_to_backlog<P: Pointer>(on: &On, skb: P, dev: P, cpu: u32) {
     let Some(flow) = flow::number_of(packet, seen | meta.marks()) else {
         return was_not_seen(skb.address());
     };
+    if !is_in_sample(skb, packet, flow, ifindex != LOOPBACK) {
+        return is_not_drawn(probe, skb, packet, ifindex);
+    }
     if ifindex == LOOPBACK {
         recent::keep(skb, probe.point, packet, ifindex, flow);
     }
@@ -358,6 +399,14 @@ fn is_not_wanted(probe: Probe, skb: impl Pointer, packet: &Packet, ifindex: u32)
     was_not_seen(skb.address());
 }
 
+/// The packet is wanted, but not one of those that are traced.
+#[inline(always)]
+fn is_not_drawn(probe: Probe, skb: impl Pointer, packet: &Packet, ifindex: u32) {
+    if ifindex == LOOPBACK {
+        recent::keep_unwanted(skb, probe.point, packet, ifindex);
+    }
+}
+
 /// A packet that is not wanted here may have been in another namespace: what becomes of it is not for those who asked for that
 /// one.
 #[inline(always)]
@@ -371,7 +420,7 @@ fn was_not_seen(skb: Address) {
 #[inline(always)]
 pub(super) fn write(
     probe: Probe,
-    skb: Address,
+    skb: impl Pointer,
     sk: Address,
     packet: &Packet,
     seen: u32,
@@ -382,6 +431,14 @@ pub(super) fn write(
     }
     let meta = probe.now();
     let flow = flow::number_of(packet, seen | meta.marks())?;
+    let is_sent = probe.point as u8 <= Point::Ip6Xmit as u8;
+    if !is_in_sample(skb, packet, flow, is_sent) {
+        return None;
+    }
+    if is_sent && sample::is_on() {
+        let _ = WANTED.insert(skb.address(), packet.fingerprint(), 0);
+    }
+    let skb = skb.address();
     record(meta, skb, sk, 0, packet, flow, aux);
     Some(meta)
 }

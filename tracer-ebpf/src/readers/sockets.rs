@@ -16,6 +16,7 @@ use crate::{
     kread::{self, Address, Copied, Fields as _, Pointer, Raw, offset},
     packet::{NetworkHeader, Packet, TCP, UDP},
     record::{self, Hop, Meta, Probe},
+    sample,
     words::is_zero,
 };
 
@@ -34,8 +35,11 @@ pub(crate) fn tcp_send(args: &impl Args, probe: Probe, sk: usize, _msg: usize, l
 fn sends_tcp(probe: Probe, sk: impl Pointer, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    if let Some((meta, flow)) = tcp_flow(probe, sk, Direction::Out, key) {
+    if sample::draw()
+        && let Some((meta, flow)) = tcp_flow(probe, sk, Direction::Out, key)
+    {
         let seq = sk.raw().field(&offset::TCP_SOCK_WRITE_SEQ);
+        sample::sends(sk.address(), flow, seq, len);
         record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
     }
 }
@@ -46,12 +50,13 @@ pub(super) fn sends_tcp_by_file(probe: Probe, sk: Raw, netns: u32, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
     let mut room = MaybeUninit::uninit();
-    if !flow::ends_of(Copied::of(sk, &mut room), Direction::Out, key) {
+    if !sample::draw() || !flow::ends_of(Copied::of(sk, &mut room), Direction::Out, key) {
         return;
     }
     (key.protocol, key.netns) = (TCP, netns);
     if let Some((meta, flow)) = wanted_flow(probe, key) {
         let seq = sk.field(&offset::TCP_SOCK_WRITE_SEQ);
+        sample::sends(sk.address(), flow, seq, len);
         record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
     }
 }
@@ -170,8 +175,10 @@ fn tcp_readable(probe: &Probe, sk: impl Pointer) {
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if let Some((meta, flow)) = tcp_flow(*probe, sk, Direction::In, key) {
         let seq = sk.raw().field(&offset::TCP_SOCK_RCV_NXT);
-        record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
-        sched::will_wake(meta, sk);
+        if sample::arrives(flow, seq) {
+            record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
+            sched::will_wake(meta, sk);
+        }
     }
 }
 
@@ -220,7 +227,9 @@ pub(crate) fn read_up_to(args: &impl Args, probe: Probe, sk: usize) {
     let probe = probe.in_process_if(sk.field::<u32>(&offset::SOCK_OWNED) != 0);
     if let Some((meta, flow)) = tcp_flow(probe, sk, Direction::In, key) {
         let seq = sk.raw().field(&offset::TCP_SOCK_COPIED_SEQ);
-        record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
+        if sample::is_read(flow, seq) {
+            record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
+        }
     }
 }
 
@@ -263,7 +272,8 @@ pub(crate) fn udp_received(args: &impl Args, probe: Probe, sk: usize, ret: usize
         }
     }
     let is_connected = sk.field::<u16>(&offset::SOCK_DPORT) != 0;
-    let aux = u32::from(is_connected || filter::wants_all_to(sk.field(&offset::SOCK_NUM)));
+    let aux =
+        u32::from(!sample::is_on() && (is_connected || filter::wants_all_to(sk.field(&offset::SOCK_NUM))));
     record::hop(probe.now(), Hop { sk: address, skb: oldest(address), seq: ret as u32, aux, ..EMPTY });
 }
 
@@ -301,7 +311,7 @@ fn datagram(probe: Probe, sk: impl Pointer, skb: impl Pointer, seen: u32) -> Opt
     }
     // UDP lays other things over `skb->dev`, so the namespace is that of the socket.
     packet.key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
-    packets::write(probe, skb.address(), sk.address(), packet, seen, AUX_UNKNOWN)
+    packets::write(probe, skb, sk.address(), packet, seen, AUX_UNKNOWN)
 }
 
 /// The flow of a connected TCP socket, and the moment; `None` if it is none, or not wanted. Fills in the flow.

@@ -21,6 +21,7 @@ use crate::{
     flow::AF_UNIX,
     kread::{Address, Fields as _, Pointer, Raw, offset},
     record::{self, Meta, Probe},
+    sample,
 };
 
 /// `SOCK_STREAM`.
@@ -104,7 +105,7 @@ pub(crate) fn unix_send(args: &impl Args, probe: Probe, socket: usize, msg: usiz
 /// `to`: what the call says of where it goes.
 #[inline(always)]
 pub(super) fn sends(probe: Probe, sk: impl Pointer, socket: Socket, len: u32, to: Name) {
-    if !filter::allows_unix() {
+    if !filter::allows_unix() || !sample::unix_call() {
         return;
     }
     let meta = probe.now();
@@ -149,6 +150,9 @@ pub(super) fn woken(probe: &Probe, sk: impl Pointer) {
         let sender_sk = newest.pointer(&offset::SK_BUFF_SK);
         (skb, sender, sender_inode) = (newest.address(), sender_sk.address(), inode(sender_sk));
         (len, descriptors) = (newest.field(&offset::SK_BUFF_LEN), self::descriptors(newest));
+    }
+    if !listens && !sample::unix_wakes(skb) {
+        return;
     }
     // The `sk_buff` belongs to the sender's socket; that of a connection belongs to the server's new socket.
     let peer = if listens { peer_of(Raw(sender)) } else { sender };
@@ -298,17 +302,20 @@ fn copies(probe: Probe, skb: impl Pointer, offset: Option<u32>, len: u32) {
     }
     let point = if is_stream { Point::UnixStreamRecvmsg } else { Point::UnixDgramRecvmsg };
     let Some(probe) = probe.at(point) else { return };
-    if !is_wanted(seen_at_read(probe, skb.address(), sk.address(), !is_stream)) {
-        return;
-    }
-    let meta = probe.now();
     let offset = match offset {
         Some(offset) => offset,
         // A datagram is read from its start.
         None if is_stream => control(skb).field(&offset::UNIX_CB_CONSUMED),
         None => 0,
     };
-    let total = skb.field(&offset::SK_BUFF_LEN);
+    let total: u32 = skb.field(&offset::SK_BUFF_LEN);
+    let is_last = !is_stream || offset.wrapping_add(len) >= total;
+    if !sample::unix_reads(skb.address(), is_last)
+        || !is_wanted(seen_at_read(probe, skb.address(), sk.address(), !is_stream))
+    {
+        return;
+    }
+    let meta = probe.now();
     let marks = if is_stream && !calls::are_seen() { 0 } else { MARK_TAKEN };
     let descriptors = descriptors(skb);
     let copy = Unix { len, offset, total, marks, descriptors, ..EMPTY };

@@ -50,6 +50,14 @@ pub(super) fn parse_count(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "a number of paths is 1 or more; leave --count away for all".to_owned())
 }
 
+/// One of how many messages is traced.
+pub(super) fn parse_sample(text: &str) -> Result<u32, String> {
+    text.parse()
+        .ok()
+        .filter(|sample| (2..=1 << 20).contains(sample))
+        .ok_or_else(|| "one of 2 to 1048576 messages can be traced; leave --sample away for all".to_owned())
+}
+
 /// The number of a process.
 pub(super) fn parse_pid(text: &str) -> Result<u32, String> {
     text.parse()

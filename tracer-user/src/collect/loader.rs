@@ -57,6 +57,7 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::CALL_NUMBER, &calls::NUMBER, true)
         .override_global(settings::CALLS_ARE_SEEN, &calls_are_seen, true)
         .override_global(settings::TASKS_ARE_TYPED, &tasks_are_typed, true)
+        .override_global(settings::SAMPLE, &plan.sample, true)
         .override_global(settings::AUDIT, &audit, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries(settings::EVENTS, plan.buffer_bytes)

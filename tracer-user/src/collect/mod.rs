@@ -50,6 +50,8 @@ pub struct Plan {
     pub measures_cost: bool,
     /// Whether the programs count each record that they want to write.
     pub audit: bool,
+    /// One of so many messages is traced; 0: all.
+    pub sample: u32,
     /// The kernel's version, to know what it counts and what it charges.
     pub kernel: (u32, u32),
 }

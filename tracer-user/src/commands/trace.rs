@@ -82,6 +82,7 @@ pub(super) fn trace(
         debug_log: args.verbose >= 2,
         measures_cost: true,
         audit: args.audit,
+        sample: args.sample.unwrap_or_default(),
         kernel: features.version(),
     };
     let begun = Instant::now();
@@ -124,7 +125,8 @@ async fn run(
     let started_ns = collector.start()?;
     let mut command = Traced::start(&args.exec, session.data_is_stdout())?;
     // Whatever ends tracing, the command is waited for.
-    let run = Run { collector, session, recording, names, started_ns };
+    let sample = args.sample;
+    let run = Run { collector, session, recording, names, started_ns, sample };
     // Boxed, as it is large.
     let traced = Box::pin(run.run(args, &mut stop, &mut command)).await;
     let status = command.finish(&mut stop, args.quiet).await;
@@ -145,6 +147,8 @@ struct Run {
     recording: Option<Recording>,
     names: NamesOfDrops,
     started_ns: u64,
+    /// One of so many messages is traced.
+    sample: Option<u32>,
 }
 
 impl Run {
@@ -218,6 +222,7 @@ impl Run {
             duration_ns: stopped_ns - self.started_ns,
             cost: self.collector.cost(),
             audit: self.collector.audit()?,
+            sample: self.sample,
         };
         drop(self.collector);
         // First the file: the summary may have no reader any more.

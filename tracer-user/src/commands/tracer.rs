@@ -82,6 +82,7 @@ impl Tracer {
             // What is measured here are others.
             measures_cost: false,
             audit: false,
+            sample: 0,
             kernel: features.version(),
         };
         let begun = Instant::now();

@@ -51,6 +51,8 @@ pub struct Trust {
     pub cost: Cost,
     /// The accounts of all records, if they were kept.
     pub audit: Option<Audit>,
+    /// One of so many messages was traced, where not all were.
+    pub sample: Option<u32>,
 }
 
 impl Trust {

@@ -40,6 +40,9 @@ impl fmt::Display for TrustLine<'_> {
             write!(f, ", {}", self.alarm(format_args!("{} malformed", trust.malformed)))?;
         }
         paths(trust, f)?;
+        if let Some(sample) = trust.sample {
+            write!(f, ", 1 of {sample} messages traced")?;
+        }
         probe_points(self.summary.coverage, f)?;
         if let Some(duration_ns) = trust.duration_ns {
             write!(f, ", traced {}", Human(duration_ns))?;

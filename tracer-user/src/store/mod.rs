@@ -53,4 +53,7 @@ pub struct Footer {
     /// The accounts of all records, if they were kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audit: Option<Audit>,
+    /// One of so many messages was traced, where not all were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sample: Option<u32>,
 }

@@ -69,6 +69,7 @@ fn trace_args(args: &CompareArgs) -> TraceArgs {
         ready_file: args.ready_file.clone(),
         strict: false,
         audit: false,
+        sample: None,
         quiet: engine.quiet,
         verbose: engine.verbose,
     }

@@ -91,6 +91,7 @@ fn try_all(args: &DoctorArgs, features: &Features, btf: &Btf) -> Result<Trial, C
         debug_log: args.verbose >= 2,
         measures_cost: false,
         audit: false,
+        sample: 0,
         kernel: features.version(),
     };
     let progress = progress_bar(args.json);

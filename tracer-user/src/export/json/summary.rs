@@ -33,6 +33,7 @@ struct Line<'a> {
     shares: Vec<Share>,
     own_cost: Option<Cost>,
     audit: Option<Accounts>,
+    sample: Option<u32>,
 }
 
 /// What tracing cost in the kernel.
@@ -178,6 +179,7 @@ pub fn write_summary(summary: &Summary<'_>, mut out: impl Write) -> io::Result<(
             .collect(),
         own_cost: trust.own_cost().ok().map(Cost::of),
         audit: trust.audit.as_ref().map(Accounts::of),
+        sample: trust.sample,
     };
     serde_json::to_writer(&mut out, &line)?;
     out.write_all(b"\n")

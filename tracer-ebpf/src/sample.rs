@@ -1,0 +1,234 @@
+//! Which messages are traced where only one of so many is (`--sample`).
+//!
+//! What a process sends on a stream is drawn once, when it calls send, and the others' calls, packets, wake-ups and reads are
+//! passed by. TCP: the call's range of sequence numbers is kept, by socket and by flow, until it has been read; whatever carries
+//! or reads a byte of it is traced. UNIX sockets: the thread whose call was drawn is kept, and the `sk_buff`s that it queues.
+//! A packet that is part of no such call is drawn by itself where it is first seen, and known by its memory from there on.
+//!
+//! Every place is written without a lock. Where two share one, the younger is traced and the other is not from there on.
+
+use aya_ebpf::{Global, helpers::generated::bpf_get_prandom_u32, macros::map, maps::Array};
+
+use crate::{
+    kread::{Address, Pointer, offset},
+    packet::{Packet, TCP},
+    record,
+    words::{mix, weigh},
+};
+
+/// One of so many; 0 or 1: all.
+#[unsafe(no_mangle)]
+static SAMPLE: Global<u32> = Global::new(0);
+
+/// How many calls on TCP sockets, threads in calls, and `sk_buff`s are kept, of each.
+const PLACES: u32 = 4096;
+
+/// `enum tcp_state` of those that are no whole sockets: `TCP_TIME_WAIT`, `TCP_NEW_SYN_RECV`.
+const TIME_WAIT: u8 = 6;
+const NEW_SYN_RECV: u8 = 12;
+
+/// A socket or flow, the numbers of the first byte of a call and of that behind its last one, and the sum of both words.
+type Call = [u64; 3];
+
+/// By socket.
+#[map]
+static SENDING: Array<Call> = Array::with_max_entries(PLACES, 0);
+
+/// By the number of the flow.
+#[map]
+static CALLS_OF_FLOWS: Array<Call> = Array::with_max_entries(PLACES, 0);
+
+/// The threads whose last call on a UNIX socket was drawn.
+#[map]
+static CALLING: Array<u64> = Array::with_max_entries(PLACES, 0);
+
+/// The `sk_buff`s in queues of UNIX sockets that were queued in such calls.
+#[map]
+static IN_QUEUE: Array<u64> = Array::with_max_entries(PLACES, 0);
+
+/// Whether not everything is traced: a constant for the verifier.
+#[inline(always)]
+pub(crate) fn is_on() -> bool {
+    SAMPLE.load() > 1
+}
+
+/// Whether this one is.
+#[inline(always)]
+pub(crate) fn draw() -> bool {
+    // SAFETY: the helper has no preconditions.
+    !is_on() || is_multiple(unsafe { bpf_get_prandom_u32() })
+}
+
+/// A call to send `len` bytes, from `seq` on, on a TCP socket was drawn.
+#[inline(always)]
+pub(crate) fn sends(sk: Address, flow: u64, seq: u32, len: u32) {
+    if !is_on() {
+        return;
+    }
+    // Where its length is not known, what carries its first byte.
+    let end = seq.wrapping_add(if len.cast_signed() <= 0 { 1 } else { len });
+    let range = u64::from(end) << 32 | u64::from(seq);
+    keep(&SENDING, sk, range);
+    keep(&CALLS_OF_FLOWS, flow, range);
+}
+
+/// Whether a packet that a socket hands to the loopback device need not be looked at: it is TCP's, whose socket sends nothing
+/// that was drawn, and it was not drawn itself.
+#[inline(always)]
+pub(crate) fn passes_by(skb: impl Pointer, sk: impl Pointer) -> bool {
+    let state: u8 = sk.field(&offset::SOCK_STATE);
+    state != TIME_WAIT
+        && state != NEW_SYN_RECV
+        && sk.field::<u16>(&offset::SOCK_PROTOCOL) == u16::from(TCP)
+        && find(&SENDING, sk.address()).is_none()
+        && by_time(skb) == Some(false)
+}
+
+/// Whether a segment carries data of a call that was drawn.
+#[inline(always)]
+pub(crate) fn has_part(packet: &Packet, flow: u64) -> bool {
+    find(&CALLS_OF_FLOWS, flow)
+        .is_some_and(|[from, to]| packet.seq.wrapping_sub(from) < to.wrapping_sub(from))
+}
+
+/// Whether a packet that is sent now, and is no part of a call, is drawn.
+#[inline(always)]
+pub(crate) fn itself(skb: impl Pointer, packet: &Packet) -> bool {
+    if packet.key.protocol == TCP
+        && let Some(is_drawn) = by_time(skb)
+    {
+        return is_drawn;
+    }
+    is_chosen(mix(packet.fingerprint(), packet.first_bytes))
+}
+
+/// The draw for a packet that TCP has given the moment at which it is sent (`__tcp_transmit_skb()`), which is another one each
+/// time, and the same in IP and at the device. It is gone behind the device (`loopback_xmit()`).
+#[inline(always)]
+fn by_time(skb: impl Pointer) -> Option<bool> {
+    match skb.field::<u64>(&offset::SK_BUFF_TSTAMP) {
+        0 => None,
+        sent_ns => Some(is_chosen(mix(mix(0, skb.address()), sent_ns))),
+    }
+}
+
+#[inline(always)]
+fn is_chosen(hash: u64) -> bool {
+    is_multiple((hash >> 32) as u32)
+}
+
+/// Whether one of so many numbers is this one. (A plain remainder panics for zero, which no program may.)
+#[inline(always)]
+fn is_multiple(number: u32) -> bool {
+    number.checked_rem(SAMPLE.load()) == Some(0)
+}
+
+/// Whether data of a call that was drawn comes before `seq`, up to which a TCP socket has received.
+#[inline(always)]
+pub(crate) fn arrives(flow: u64, seq: u32) -> bool {
+    !is_on() || find(&CALLS_OF_FLOWS, flow).is_some_and(|[from, _]| is_after(seq, from))
+}
+
+/// The same for what was read; after its last byte the call is over.
+#[inline(always)]
+pub(crate) fn is_read(flow: u64, seq: u32) -> bool {
+    if !is_on() {
+        return true;
+    }
+    let Some([from, to]) = find(&CALLS_OF_FLOWS, flow) else { return false };
+    if !is_after(to, seq) {
+        forget(&CALLS_OF_FLOWS, flow);
+    }
+    is_after(seq, from)
+}
+
+/// The thread on the CPU calls send on a UNIX socket; whether that was drawn.
+#[inline(always)]
+pub(crate) fn unix_call() -> bool {
+    if !is_on() {
+        return true;
+    }
+    let (is_drawn, tid) = (draw(), record::tid());
+    if let Some(place) = CALLING.get_ptr_mut(tid & (PLACES - 1)) {
+        let thread = u64::from(tid) << 1 | u64::from(is_drawn);
+        // SAFETY: an aligned element that lives as long as the map; volatile, as others write it.
+        unsafe { place.write_volatile(thread) };
+    }
+    is_drawn
+}
+
+/// Whether the wake-up of a UNIX socket's reader, in the thread on the CPU, is of such a call, which has queued `skb`.
+#[inline(always)]
+pub(crate) fn unix_wakes(skb: Address) -> bool {
+    if !is_on() {
+        return true;
+    }
+    let tid = record::tid();
+    let Some(place) = CALLING.get_ptr(tid & (PLACES - 1)) else { return false };
+    // SAFETY: as above.
+    if unsafe { place.read_volatile() } != u64::from(tid) << 1 | 1 {
+        return false;
+    }
+    if let Some(place) = IN_QUEUE.get_ptr_mut(of(skb)) {
+        // SAFETY: as above.
+        unsafe { place.write_volatile(skb) };
+    }
+    true
+}
+
+/// Whether an `sk_buff` of a UNIX socket is of such a call. `is_last`: nothing of it is left now.
+#[inline(always)]
+pub(crate) fn unix_reads(skb: Address, is_last: bool) -> bool {
+    if !is_on() {
+        return true;
+    }
+    let Some(place) = IN_QUEUE.get_ptr_mut(of(skb)) else { return false };
+    // SAFETY: as above.
+    let is_it = unsafe { place.read_volatile() } == skb;
+    if is_it && is_last {
+        // SAFETY: as above.
+        unsafe { place.write_volatile(0) };
+    }
+    is_it
+}
+
+/// Whether sequence number `a` comes after `b`.
+#[inline(always)]
+fn is_after(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).cast_signed() > 0
+}
+
+#[inline(always)]
+fn of(name: u64) -> u32 {
+    (mix(0, name) >> 40) as u32 & (PLACES - 1)
+}
+
+#[inline(always)]
+fn keep(calls: &Array<Call>, name: u64, range: u64) {
+    if let Some(place) = calls.get_ptr_mut(of(name)) {
+        let words = [name, range, weigh(name, 0).wrapping_add(weigh(range, 1))];
+        for (at, word) in words.into_iter().enumerate() {
+            // SAFETY: within an aligned element that lives as long as the map; volatile, as others write it.
+            unsafe { place.cast::<u64>().add(at).write_volatile(word) };
+        }
+    }
+}
+
+/// Where the call of a socket or flow begins and ends.
+#[inline(always)]
+fn find(calls: &Array<Call>, name: u64) -> Option<[u32; 2]> {
+    let place = calls.get_ptr(of(name))?;
+    // SAFETY: as above.
+    let word = |at| unsafe { place.cast::<u64>().add(at).read_volatile() };
+    let range: u64 = word(1);
+    let is_it = word(0) == name && word(2) == weigh(name, 0).wrapping_add(weigh(range, 1));
+    is_it.then_some([range as u32, (range >> 32) as u32])
+}
+
+#[inline(always)]
+fn forget(calls: &Array<Call>, name: u64) {
+    if let Some(place) = calls.get_ptr_mut(of(name)) {
+        // SAFETY: as above.
+        unsafe { place.cast::<u64>().write_volatile(0) };
+    }
+}
