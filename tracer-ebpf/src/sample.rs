@@ -91,15 +91,15 @@ pub(crate) fn has_part(packet: &Packet, flow: u64) -> bool {
         .is_some_and(|[from, to]| packet.seq.wrapping_sub(from) < to.wrapping_sub(from))
 }
 
-/// Whether a packet that is sent now, and is no part of a call, is drawn.
+/// Whether a packet that is seen for the first time, and is no part of a call, is drawn. `is_loopback`: that is the only device
+/// that it passes. Where there are others it may be seen for the first time more than once, and what decides is what it says.
 #[inline(always)]
-pub(crate) fn itself(skb: impl Pointer, packet: &Packet) -> bool {
-    if packet.key.protocol == TCP
-        && let Some(is_drawn) = by_time(skb)
-    {
-        return is_drawn;
+pub(crate) fn itself(skb: impl Pointer, packet: &Packet, is_loopback: bool) -> bool {
+    if !is_loopback {
+        return is_chosen(mix(packet.fingerprint(), packet.first_bytes));
     }
-    is_chosen(mix(packet.fingerprint(), packet.first_bytes))
+    let by_time = if packet.key.protocol == TCP { by_time(skb) } else { None };
+    by_time.unwrap_or_else(draw)
 }
 
 /// The draw for a packet that TCP has given the moment at which it is sent (`__tcp_transmit_skb()`), which is another one each

@@ -109,7 +109,7 @@ fn first_received<P: Pointer>(probe: Probe, skb: P, sk: P) {
     let point = if packet.key.family == AF_INET6 { Point::TcpV6Rcv } else { Point::TcpV4Rcv };
     if let Some(probe) = probe.at(point) {
         packet.key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
-        write(probe, skb, sk.address(), packet, 0, AUX_UNKNOWN);
+        write(probe, skb, sk.address(), packet, 0, None);
     }
 }
 
@@ -165,8 +165,9 @@ pub(crate) fn from_socket(args: &impl Args, probe: Probe, sk: usize, skb: usize)
     if packet.read_transport(transport, skb.field(&offset::SK_BUFF_LEN)) {
         // The route that the socket keeps, from `connect` on.
         let route = sk.pointer(&offset::SOCK_DST_CACHE);
-        let seen = filter::device(route.pointer(&offset::DST_DEV));
-        write(probe, skb, sk.address(), packet, seen, AUX_UNKNOWN);
+        let dev = route.pointer(&offset::DST_DEV);
+        let is_loopback = dev.field::<u32>(&offset::NET_DEVICE_IFINDEX) == LOOPBACK;
+        write(probe, skb, sk.address(), packet, filter::device(dev), Some(is_loopback));
     }
 }
 
@@ -217,16 +218,25 @@ fn is_kept(skb: Address, packet: &Packet) -> bool {
     unsafe { WANTED.get(skb) }.copied() == Some(packet.fingerprint())
 }
 
-/// Whether a wanted packet is one of those that are traced. `may_be_drawn`: it is seen for the first time, unless it is kept.
+/// Whether a wanted packet is one of those that are traced. `first`: it may be seen for the first time, and whether it is on the
+/// loopback device then.
 #[inline(always)]
-fn is_in_sample(skb: impl Pointer, packet: &Packet, flow: u64, may_be_drawn: bool) -> bool {
+fn is_in_sample(skb: impl Pointer, packet: &Packet, flow: u64, first: Option<bool>) -> bool {
     if !sample::is_on() {
         return true;
     }
     if packet.key.protocol == TCP && packet.len != 0 {
         return sample::has_part(packet, flow);
     }
-    is_kept(skb.address(), packet) || may_be_drawn && sample::itself(skb, packet)
+    let Some(is_loopback) = first else { return is_kept(skb.address(), packet) };
+    let is_drawn = sample::itself(skb, packet, is_loopback);
+    if is_drawn {
+        let _ = WANTED.insert(skb.address(), packet.fingerprint(), 0);
+    } else {
+        // Whatever was in this memory before.
+        let _ = WANTED.remove(skb.address());
+    }
+    is_drawn
 }
 
 #[inline(always)]
@@ -298,8 +308,9 @@ fn first_on_device<P: Pointer, const IS_DATA: bool>(on: &On, skb: P, dev: P, sk:
     let Some(flow) = flow::number_of(packet, seen | meta.marks()) else {
         return was_not_seen(skb.address());
     };
-    let may_be_drawn = ifindex != LOOPBACK || probe.point as u8 == Point::DevQueueXmit as u8;
-    if !is_in_sample(skb, packet, flow, may_be_drawn) {
+    let is_sent = probe.point as u8 == Point::DevQueueXmit as u8;
+    let first = if ifindex == LOOPBACK { is_sent.then_some(true) } else { Some(false) };
+    if !is_in_sample(skb, packet, flow, first) {
         return is_not_drawn(probe, skb, packet, ifindex);
     }
     if ifindex == LOOPBACK {
@@ -370,7 +381,7 @@ fn first_to_backlog<P: Pointer>(on: &On, skb: P, dev: P, cpu: u32) {
     let Some(flow) = flow::number_of(packet, seen | meta.marks()) else {
         return was_not_seen(skb.address());
     };
-    if !is_in_sample(skb, packet, flow, ifindex != LOOPBACK) {
+    if !is_in_sample(skb, packet, flow, (ifindex != LOOPBACK).then_some(false)) {
         return is_not_drawn(probe, skb, packet, ifindex);
     }
     if ifindex == LOOPBACK {
@@ -416,7 +427,7 @@ fn was_not_seen(skb: Address) {
     }
 }
 
-/// Says whether the filter wants the packet, and writes its record then.
+/// Writes the record of a packet, if the filter wants it; gives the moment then. `first`: as for [`is_in_sample`].
 #[inline(always)]
 pub(super) fn write(
     probe: Probe,
@@ -424,22 +435,18 @@ pub(super) fn write(
     sk: Address,
     packet: &Packet,
     seen: u32,
-    aux: u32,
+    first: Option<bool>,
 ) -> Option<Meta> {
     if !filter::packet(&packet.key) {
         return None;
     }
     let meta = probe.now();
     let flow = flow::number_of(packet, seen | meta.marks())?;
-    let is_sent = probe.point as u8 <= Point::Ip6Xmit as u8;
-    if !is_in_sample(skb, packet, flow, is_sent) {
+    if !is_in_sample(skb, packet, flow, first) {
         return None;
     }
-    if is_sent && sample::is_on() {
-        let _ = WANTED.insert(skb.address(), packet.fingerprint(), 0);
-    }
     let skb = skb.address();
-    record(meta, skb, sk, 0, packet, flow, aux);
+    record(meta, skb, sk, 0, packet, flow, AUX_UNKNOWN);
     Some(meta)
 }
 

@@ -3,10 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::map, maps::LruHashMap};
-use tracer_common::{
-    event::{AUX_UNKNOWN, MARK_TO_PEER},
-    probes::Point,
-};
+use tracer_common::{event::MARK_TO_PEER, probes::Point};
 
 use super::{EMPTY, packets, sched, unix};
 use crate::{
@@ -311,7 +308,7 @@ fn datagram(probe: Probe, sk: impl Pointer, skb: impl Pointer, seen: u32) -> Opt
     }
     // UDP lays other things over `skb->dev`, so the namespace is that of the socket.
     packet.key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
-    packets::write(probe, skb, sk.address(), packet, seen, AUX_UNKNOWN)
+    packets::write(probe, skb, sk.address(), packet, seen, None)
 }
 
 /// The flow of a connected TCP socket, and the moment; `None` if it is none, or not wanted. Fills in the flow.

@@ -27,6 +27,7 @@ mod peer;
 mod prove;
 mod recording;
 mod routes;
+mod sample;
 mod sockmap;
 mod support;
 mod truth;

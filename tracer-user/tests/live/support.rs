@@ -5,7 +5,7 @@ use std::{
     env,
     ffi::OsStr,
     fs,
-    io::{Read as _, Write as _},
+    io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::{AsRawFd, FromRawFd as _, OwnedFd},
     path::PathBuf,
@@ -250,23 +250,34 @@ pub(crate) fn free_port() -> u16 {
 /// Sends `rounds` messages of `size` bytes over one connection to an echo server on `at`, and closes it.
 pub(crate) fn ping_pong(at: SocketAddr, rounds: usize, size: usize) {
     let listener = TcpListener::bind(at).unwrap();
-    let server = thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        stream.set_nodelay(true).unwrap();
+    let server = thread::spawn(move || listener.accept().unwrap().0);
+    let client = TcpStream::connect(at).unwrap();
+    let server = server.join().unwrap();
+    server.set_nodelay(true).unwrap();
+    client.set_nodelay(true).unwrap();
+    round_trips(client, server, rounds, size);
+}
+
+/// Sends `rounds` messages of `size` bytes from one end of a connection to the other, which sends each back; closes both.
+pub(crate) fn round_trips<S: Read + Write + Send + 'static>(
+    mut client: S,
+    mut server: S,
+    rounds: usize,
+    size: usize,
+) {
+    let echo = thread::spawn(move || {
         let mut buffer = vec![0; size];
-        while stream.read_exact(&mut buffer).is_ok() {
-            stream.write_all(&buffer).unwrap();
+        while server.read_exact(&mut buffer).is_ok() {
+            server.write_all(&buffer).unwrap();
         }
     });
-    let mut client = TcpStream::connect(at).unwrap();
-    client.set_nodelay(true).unwrap();
     let mut buffer = vec![7; size];
     for _ in 0..rounds {
         client.write_all(&buffer).unwrap();
         client.read_exact(&mut buffer).unwrap();
     }
     drop(client);
-    server.join().unwrap();
+    echo.join().unwrap();
 }
 
 /// Sends `bytes` over one connection in writes of `size`, to a server on `at` that reads them all.

@@ -1,0 +1,93 @@
+//! One of so many messages is traced, and each of those from its call to its read.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, UdpSocket},
+    os::unix::net::{UnixListener, UnixStream},
+    thread,
+};
+
+use crate::support::{Said, Trace, backends, free_port, hops, ping_pong, round_trips};
+
+/// Round trips: twice as many messages.
+const ROUNDS: usize = 3000;
+
+/// One of so many.
+const SAMPLE: usize = 16;
+
+/// About as many messages are expected as were drawn. The bounds are ten standard deviations away.
+fn assert_share(said: &Said, messages: usize, sent: usize) {
+    let expected = sent / SAMPLE;
+    assert!((expected / 2..expected * 3 / 2).contains(&messages), "{messages} of {sent}: {}", said.summary);
+    assert_eq!(said.summary["sample"], SAMPLE, "{}", said.summary);
+    // Of the others nothing comes.
+    let events = said.summary["events"].as_u64().unwrap() as usize;
+    assert!(events < messages * 20 + 1000, "{events} events of {messages} messages");
+}
+
+/// Each message has the call and the read, and what is between them like all others, but for what depends on the moment.
+fn assert_like_each_other(said: &Said, calls: &str, reads: &str) {
+    let dark = said.dark();
+    let mut ways: BTreeMap<Vec<&str>, usize> = BTreeMap::new();
+    for message in said.messages() {
+        let way = hops(message);
+        assert!(dark.contains(&calls) || way.first() == Some(&calls), "{message}");
+        assert!(dark.contains(&reads) || way.last() == Some(&reads), "{message}");
+        let by_chance = |hop: &&str| {
+            ["process_backlog", "sock_def_readable", "sched_waking", "sched_switch"].contains(hop)
+        };
+        *ways.entry(way.into_iter().filter(|hop| !by_chance(hop)).collect()).or_default() += 1;
+    }
+    assert_eq!(ways.len(), 1, "{ways:?}");
+}
+
+#[test]
+fn segments_of_drawn_calls_are_whole() {
+    for backend in backends() {
+        let port = free_port();
+        let trace = Trace::start(&backend, &["--port", &port.to_string(), "--sample", &SAMPLE.to_string()]);
+        ping_pong((Ipv4Addr::LOCALHOST, port).into(), ROUNDS, 100);
+        let said = trace.stop();
+        said.assert_whole();
+        assert_share(&said, said.messages().len(), 2 * ROUNDS);
+        assert_like_each_other(&said, "tcp_sendmsg", "tcp_recvmsg");
+    }
+}
+
+#[test]
+fn messages_of_drawn_calls_are_whole() {
+    for backend in backends() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let name = path.display().to_string();
+        let trace = Trace::start(&backend, &["--unix", &name, "--sample", &SAMPLE.to_string()]);
+        let server = thread::spawn(move || listener.accept().unwrap().0);
+        let client = UnixStream::connect(&path).unwrap();
+        round_trips(client, server.join().unwrap(), ROUNDS, 100);
+        let said = trace.stop();
+        said.assert_whole();
+        assert_share(&said, said.messages().len(), 2 * ROUNDS);
+        assert_like_each_other(&said, "unix_stream_sendmsg", "unix_stream_recvmsg");
+    }
+}
+
+#[test]
+fn drawn_datagrams_are_whole() {
+    for backend in backends() {
+        let [one, other] = [(); 2].map(|()| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
+        one.connect(other.local_addr().unwrap()).unwrap();
+        let port = other.local_addr().unwrap().port();
+        let trace = Trace::start(&backend, &["--port", &port.to_string(), "--sample", &SAMPLE.to_string()]);
+        let mut buffer = [0; 100];
+        for number in 0..2 * ROUNDS {
+            buffer[..8].copy_from_slice(&number.to_ne_bytes());
+            one.send(&buffer).unwrap();
+            other.recv(&mut buffer).unwrap();
+        }
+        let said = trace.stop();
+        said.assert_whole();
+        assert_share(&said, said.messages().len(), 2 * ROUNDS);
+        assert_like_each_other(&said, "udp_sendmsg", "udp_recvmsg");
+    }
+}
