@@ -59,6 +59,7 @@ macro_rules! kernel_fields {
             UNIX_ADDRESS_LEN = "unix_address"."len";
             UNIX_ADDRESS_NAME = "unix_address"."name";
             TCP_CB_SEQ = "tcp_skb_cb"."seq";
+            TCP_CB_ACK_SEQ = "tcp_skb_cb"."ack_seq";
             UNIX_CB_FP = "unix_skb_parms"."fp";
             UNIX_CB_CONSUMED = "unix_skb_parms"."consumed";
             SCM_FP_COUNT = "scm_fp_list"."count";

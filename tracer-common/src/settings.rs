@@ -27,6 +27,9 @@ pub const LOW_CALLS: &str = "LOW_CALLS";
 pub const CALL_ARGUMENTS: &str = "CALL_ARGUMENTS";
 /// Name of the global `u32`: where the number of a system call lies in `struct pt_regs`, bytes.
 pub const CALL_NUMBER: &str = "CALL_NUMBER";
+/// Name of the global `u32`: where the code segment lies in `struct pt_regs`, bytes; 0 where there is none. 32-bit programs have
+/// another one, and other numbers of system calls.
+pub const CODE_SEGMENT: &str = "CODE_SEGMENT";
 /// Name of the global `u32`: whether programs can ask for the registers of the system call that they run in
 /// (`bpf_task_pt_regs`, kernel 5.15).
 pub const CALLS_ARE_SEEN: &str = "CALLS_ARE_SEEN";

@@ -256,7 +256,14 @@ fn next_number() -> Option<u64> {
 /// The namespace that a device is in.
 #[inline(always)]
 pub(crate) fn namespace_of(dev: impl Pointer) -> u32 {
-    dev.pointer(&offset::NET_DEVICE_NET).field(&offset::NET_INUM)
+    inode_of(dev.pointer(&offset::NET_DEVICE_NET))
+}
+
+/// The inode number of a namespace, by which all know it; 0 if there is none. (Where the kernel's types say that a pointer is
+/// RCU's, the verifier wants to know that there is something behind it.)
+#[inline(always)]
+pub(crate) fn inode_of(net: impl Pointer) -> u32 {
+    if net.is_null() { 0 } else { net.field(&offset::NET_INUM) }
 }
 
 /// What a device is called.
@@ -301,7 +308,7 @@ pub(crate) fn of_socket(sk: impl Pointer, direction: Direction, key: &mut FlowKe
         return false;
     }
     key.protocol = protocol as u8;
-    key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
+    key.netns = inode_of(sk.pointer(&offset::SOCK_NET));
     true
 }
 

@@ -1,13 +1,16 @@
-//! The packets that were seen last on this CPU: a packet's headers are read, filtered and its flow looked up once, and at its next
-//! hops it is known by its memory.
+//! The packets that were seen last: a packet's headers are read, filtered and its flow looked up once, and at its next hops it is known
+//! by its memory.
 //!
 //! Memory is used again within microseconds. A packet is taken for the one that was kept only if its `sk_buff`, its data and
 //! both ends of it are the same, on the same device, and the hop is further along the path: whoever gets the same memory next
-//! begins at the start of the path, where it is read anew. Where a packet is dropped, it is forgotten. (TCP's receive function also
-//! compares the sequence number.) Whatever the device layer makes of a packet, segments or a copy that may be changed, lies in
-//! other memory.
+//! begins at the start of the path, on whatever CPU, and is read anew there. Where a packet is dropped, it is forgotten. TCP's
+//! receive tracepoint also compares the sequence numbers. Segments that the device layer cuts off, and copies, lie in other memory;
+//! but whoever changes the headers in place on the loopback device (tc's `pedit`, payload statements of nftables) is not noticed.
+//!
+//! Places are written without a lock, by several CPUs and by programs that interrupt each other: what they leave may be mixed of two
+//! packets; the sum over all words tells.
 
-use aya_ebpf::{macros::map, maps::PerCpuArray};
+use aya_ebpf::{macros::map, maps::Array};
 use tracer_common::{event::NO_FLOW, probes::Point};
 
 use crate::{
@@ -18,11 +21,13 @@ use crate::{
     words::weigh,
 };
 
-/// How many places each CPU has, a power of two. Packets that share one take turns.
-const PLACES: usize = 256;
+/// How many places there are, a power of two. Packets that share one take turns.
+const PLACES: u32 = 4096;
 
 /// [`Word::Flow`] of a packet that the filter does not want.
 const UNWANTED: u64 = u64::MAX;
+/// The same of one that was passed by without being read.
+const PASSED_BY: u64 = u64::MAX - 1;
 
 /// What is kept of a packet, word by word: the stack has no room for all of them at once.
 #[repr(usize)]
@@ -42,7 +47,7 @@ enum Word {
     Numbers,
     /// Bytes of payload; above TCP's flags, and the family.
     Payload,
-    /// The sum over all words before: programs that interrupt each other on one CPU write the same place.
+    /// The sum over all words before.
     Sum,
     /// The last hop. Not in the sum, as it changes.
     Stage,
@@ -56,7 +61,7 @@ struct Place(*mut u64);
 impl Place {
     #[inline(always)]
     fn get(self, word: Word) -> u64 {
-        // SAFETY: within an element of the map, aligned and alive; volatile, as programs that interrupt this one write it.
+        // SAFETY: within an element of the map, aligned and alive; volatile, as others write it meanwhile.
         unsafe { self.0.add(word as usize).read_volatile() }
     }
 
@@ -105,7 +110,7 @@ impl Place {
     #[inline(always)]
     fn known(self, skb: impl Pointer, point: Point, facts: Facts) -> Known {
         self.set(Word::Stage, point as u64);
-        if facts.flow == UNWANTED {
+        if facts.flow >= PASSED_BY {
             return Known::Unwanted;
         }
         Known::Wanted(Hop {
@@ -148,7 +153,7 @@ fn ends(skb: impl Pointer) -> u64 {
 }
 
 #[map]
-static RECENT: PerCpuArray<[[u64; WORDS]; PLACES]> = PerCpuArray::with_max_entries(1, 0);
+static RECENT: Array<[u64; WORDS]> = Array::with_max_entries(PLACES, 0);
 
 /// What is known of a packet.
 pub(crate) enum Known {
@@ -181,10 +186,12 @@ pub(crate) fn find(skb: impl Pointer, point: Point, ifindex: u32, netns: u32) ->
 pub(crate) fn find_received(skb: impl Pointer) -> (Known, bool) {
     let Some(place) = place(skb.address()) else { return (Known::Nothing, false) };
     // `tcp_v4_fill_cb()`
-    let seq: u32 = skb.inner(&offset::SK_BUFF_CB).field(&offset::TCP_CB_SEQ);
+    let control = skb.inner(&offset::SK_BUFF_CB);
+    let (seq, ack): (u32, u32) = (control.field(&offset::TCP_CB_SEQ), control.field(&offset::TCP_CB_ACK_SEQ));
+    let numbers = u64::from(ack) << 32 | u64::from(seq);
     match place.of(skb, Point::TcpV4Rcv, None) {
         // One that was passed by has not been read.
-        Some(facts) if facts.flow == UNWANTED || facts.numbers as u32 == seq => {
+        Some(facts) if facts.flow == PASSED_BY || facts.numbers == numbers => {
             let is_v6 = facts.payload >> 40 & 0xff == u64::from(AF_INET6);
             (place.known(skb, Point::TcpV6Rcv, facts), is_v6)
         }
@@ -219,7 +226,7 @@ pub(crate) fn keep_unwanted(skb: impl Pointer, point: Point, packet: &Packet, if
 #[inline(always)]
 pub(crate) fn pass_by(skb: impl Pointer, point: Point, ifindex: u32, netns: u32) {
     let Some(place) = place(skb.address()) else { return };
-    place.fill(skb, device(ifindex, netns), Facts { flow: UNWANTED, numbers: 0, payload: 0 }, point);
+    place.fill(skb, device(ifindex, netns), Facts { flow: PASSED_BY, numbers: 0, payload: 0 }, point);
 }
 
 /// The packet's memory is free.
@@ -233,8 +240,5 @@ pub(crate) fn forget(skb: impl Pointer) {
 /// Where what is known of an `sk_buff` is kept.
 #[inline(always)]
 fn place(skb: Address) -> Option<Place> {
-    let index = (skb >> 8 ^ skb >> 16) as usize & (PLACES - 1);
-    let places = RECENT.get_ptr_mut(0)?;
-    // SAFETY: within the array.
-    Some(Place(unsafe { places.cast::<[u64; WORDS]>().add(index) }.cast()))
+    RECENT.get_ptr_mut((skb >> 8 ^ skb >> 20) as u32 & (PLACES - 1)).map(|place| Place(place.cast()))
 }

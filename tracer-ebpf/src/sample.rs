@@ -3,7 +3,8 @@
 //! What a process sends on a stream is drawn once, when it calls send, and the others' calls, packets, wake-ups and reads are
 //! passed by. TCP: the call's range of sequence numbers is kept, by socket and by flow, until it has been read; whatever carries
 //! or reads a byte of it is traced. UNIX sockets: the thread whose call was drawn is kept, and the `sk_buff`s that it queues.
-//! A packet that is part of no such call is drawn by itself where it is first seen, and known by its memory from there on.
+//! A packet without data of TCP's, and what comes from other machines, is drawn by itself where it is first seen, and known by its
+//! memory from there on. Data that leaves without a call that was seen is not drawn.
 //!
 //! Every place is written without a lock. Where two share one, the younger is traced and the other is not from there on.
 
@@ -23,6 +24,9 @@ static SAMPLE: Global<u32> = Global::new(0);
 /// How many calls on TCP sockets, threads in calls, and `sk_buff`s are kept, of each.
 const PLACES: u32 = 4096;
 
+/// A call that was drawn may be under way as long as its socket has not sent so many more bytes.
+const UNDER_WAY: u32 = 1 << 22;
+
 /// `enum tcp_state` of those that are no whole sockets: `TCP_TIME_WAIT`, `TCP_NEW_SYN_RECV`.
 const TIME_WAIT: u8 = 6;
 const NEW_SYN_RECV: u8 = 12;
@@ -37,6 +41,10 @@ static SENDING: Array<Call> = Array::with_max_entries(PLACES, 0);
 /// By the number of the flow.
 #[map]
 static CALLS_OF_FLOWS: Array<Call> = Array::with_max_entries(PLACES, 0);
+
+/// The packets that were not drawn when they left for another namespace.
+#[map]
+static HAVE_LEFT: Array<u64> = Array::with_max_entries(PLACES, 0);
 
 /// The threads whose last call on a UNIX socket was drawn.
 #[map]
@@ -59,17 +67,47 @@ pub(crate) fn draw() -> bool {
     !is_on() || is_multiple(unsafe { bpf_get_prandom_u32() })
 }
 
-/// A call to send `len` bytes, from `seq` on, on a TCP socket was drawn.
+/// A call to send `len` bytes, from `seq` on, on a TCP socket was drawn. Says whether it is traced: another one on the same socket,
+/// shortly before it, may be under way.
 #[inline(always)]
-pub(crate) fn sends(sk: Address, flow: u64, seq: u32, len: u32) {
+pub(crate) fn sends(sk: Address, flow: u64, seq: u32, len: u32) -> bool {
     if !is_on() {
-        return;
+        return true;
+    }
+    if let Some([_, to]) = find(&CALLS_OF_FLOWS, flow)
+        && seq.wrapping_sub(to) < UNDER_WAY
+    {
+        return false;
     }
     // Where its length is not known, what carries its first byte.
     let end = seq.wrapping_add(if len.cast_signed() <= 0 { 1 } else { len });
     let range = u64::from(end) << 32 | u64::from(seq);
     keep(&SENDING, sk, range);
     keep(&CALLS_OF_FLOWS, flow, range);
+    true
+}
+
+/// A segment that is traced has come into another namespace, or from another machine: what waits for it there is, too.
+#[inline(always)]
+pub(crate) fn carries(packet: &Packet, flow: u64) {
+    let end = packet.seq.wrapping_add(packet.len);
+    keep(&CALLS_OF_FLOWS, flow, u64::from(end) << 32 | u64::from(packet.seq));
+}
+
+/// A packet that is not traced leaves through a device that may lead into another namespace.
+#[inline(always)]
+pub(crate) fn leaves(skb: Address, fingerprint: u64) {
+    if let Some(place) = HAVE_LEFT.get_ptr_mut(of(skb)) {
+        // SAFETY: an aligned element that lives as long as the map; volatile, as others write it.
+        unsafe { place.write_volatile(mix(fingerprint, skb)) };
+    }
+}
+
+/// Whether a packet that comes from a device is one of those.
+#[inline(always)]
+pub(crate) fn has_left(skb: Address, fingerprint: u64) -> bool {
+    // SAFETY: as above.
+    HAVE_LEFT.get_ptr(of(skb)).is_some_and(|place| unsafe { place.read_volatile() } == mix(fingerprint, skb))
 }
 
 /// Whether a packet that a socket hands to the loopback device need not be looked at: it is TCP's, whose socket sends nothing
@@ -87,8 +125,8 @@ pub(crate) fn passes_by(skb: impl Pointer, sk: impl Pointer) -> bool {
 /// Whether a segment carries data of a call that was drawn.
 #[inline(always)]
 pub(crate) fn has_part(packet: &Packet, flow: u64) -> bool {
-    find(&CALLS_OF_FLOWS, flow)
-        .is_some_and(|[from, to]| packet.seq.wrapping_sub(from) < to.wrapping_sub(from))
+    let Some([from, to]) = find(&CALLS_OF_FLOWS, flow) else { return false };
+    packet.seq.wrapping_sub(from) < to.wrapping_sub(from) || from.wrapping_sub(packet.seq) < packet.len
 }
 
 /// Whether a packet that is seen for the first time, and is no part of a call, is drawn. `is_loopback`: that is the only device
@@ -166,14 +204,15 @@ pub(crate) fn unix_wakes(skb: Address) -> bool {
     let tid = record::tid();
     let Some(place) = CALLING.get_ptr(tid & (PLACES - 1)) else { return false };
     // SAFETY: as above.
-    if unsafe { place.read_volatile() } != u64::from(tid) << 1 | 1 {
-        return false;
-    }
-    if let Some(place) = IN_QUEUE.get_ptr_mut(of(skb)) {
+    let is_drawn = unsafe { place.read_volatile() } == u64::from(tid) << 1 | 1;
+    if is_drawn && let Some(place) = IN_QUEUE.get_ptr_mut(of(skb)) {
         // SAFETY: as above.
         unsafe { place.write_volatile(skb) };
+    } else if !is_drawn {
+        // Whatever was in this memory before, and was never read.
+        unix_reads(skb, true);
     }
-    true
+    is_drawn
 }
 
 /// Whether an `sk_buff` of a UNIX socket is of such a call. `is_last`: nothing of it is left now.

@@ -33,7 +33,12 @@ static CALL_ARGUMENTS: Global<[u32; 6]> = Global::new([0; 6]);
 #[unsafe(no_mangle)]
 static CALL_NUMBER: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+static CODE_SEGMENT: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 static CALLS_ARE_SEEN: Global<u32> = Global::new(0);
+
+/// `__USER32_CS`: a 32-bit program calls, by other numbers.
+const USER32_CS: u16 = 0x23;
 
 /// `SOCK_STREAM`, `SOCK_DGRAM`.
 const STREAM: u16 = 1;
@@ -69,6 +74,9 @@ pub(crate) fn system_call(args: &impl Args, probe: Probe, regs: usize, id: usize
         return;
     }
     let call = Call { regs: args.pointer(regs) };
+    if CODE_SEGMENT.load() != 0 && call.regs.read::<u16>(u64::from(CODE_SEGMENT.load())) == USER32_CS {
+        return;
+    }
     let Some(socket) = files::socket(call.argument(descriptor) as u32) else { return };
     let Socket { sk, family, socket_type, protocol, .. } = socket;
     let unix = unix::Socket { inode: socket.inode, socket_type };

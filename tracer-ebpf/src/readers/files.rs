@@ -71,7 +71,7 @@ pub(super) fn socket(descriptor: u32) -> Option<Socket> {
 #[inline(always)]
 fn in_table(files: impl Pointer, descriptor: u32) -> Raw {
     let table = files.pointer(&offset::FILES_FDT);
-    if descriptor >= table.field(&offset::FDTABLE_MAX_FDS) {
+    if table.is_null() || descriptor >= table.field(&offset::FDTABLE_MAX_FDS) {
         return Raw(0);
     }
     Raw(kread::read(table.field(&offset::FDTABLE_FD), u64::from(descriptor) * 8))
@@ -121,6 +121,9 @@ fn constant<const INDEX: u32>() -> u64 {
 /// `None` if it is no socket.
 #[inline(always)]
 fn of_file(file: impl Pointer) -> Option<Socket> {
+    if file.is_null() {
+        return None;
+    }
     let inode = file.pointer(&offset::FILE_INODE);
     if inode.field::<u16>(&offset::INODE_MODE) & FILE_TYPE != SOCKET {
         return None;

@@ -108,8 +108,8 @@ fn first_received<P: Pointer>(probe: Probe, skb: P, sk: P) {
     }
     let point = if packet.key.family == AF_INET6 { Point::TcpV6Rcv } else { Point::TcpV4Rcv };
     if let Some(probe) = probe.at(point) {
-        packet.key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
-        write(probe, skb, sk.address(), packet, 0, None);
+        packet.key.netns = flow::inode_of(sk.pointer(&offset::SOCK_NET));
+        write(probe, skb, sk.address(), packet, 0, First::Never);
     }
 }
 
@@ -165,9 +165,13 @@ pub(crate) fn from_socket(args: &impl Args, probe: Probe, sk: usize, skb: usize)
     if packet.read_transport(transport, skb.field(&offset::SK_BUFF_LEN)) {
         // The route that the socket keeps, from `connect` on.
         let route = sk.pointer(&offset::SOCK_DST_CACHE);
+        if route.is_null() {
+            return;
+        }
         let dev = route.pointer(&offset::DST_DEV);
         let is_loopback = dev.field::<u32>(&offset::NET_DEVICE_IFINDEX) == LOOPBACK;
-        write(probe, skb, sk.address(), packet, filter::device(dev), Some(is_loopback));
+        let first = if is_loopback { First::OnLoopback } else { First::Leaving };
+        write(probe, skb, sk.address(), packet, filter::device(dev), first);
     }
 }
 
@@ -218,23 +222,53 @@ fn is_kept(skb: Address, packet: &Packet) -> bool {
     unsafe { WANTED.get(skb) }.copied() == Some(packet.fingerprint())
 }
 
-/// Whether a wanted packet is one of those that are traced. `first`: it may be seen for the first time, and whether it is on the
-/// loopback device then.
+/// Where a packet may be seen for the first time.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// It was seen before, if it is one of those that are traced.
+    Never,
+    /// Its sender hands it to the loopback device, which is the only one that it passes.
+    OnLoopback,
+    /// Its sender hands it to another device, or that device's driver has it.
+    Leaving,
+    /// It comes from another device: from another machine, or another namespace of this one.
+    Arriving,
+}
+
+/// Whether a wanted packet is one of those that are traced.
 #[inline(always)]
-fn is_in_sample(skb: impl Pointer, packet: &Packet, flow: u64, first: Option<bool>) -> bool {
+fn is_in_sample(skb: impl Pointer, packet: &Packet, flow: u64, first: First) -> bool {
     if !sample::is_on() {
         return true;
     }
-    if packet.key.protocol == TCP && packet.len != 0 {
-        return sample::has_part(packet, flow);
+    let fingerprint = packet.fingerprint();
+    let is_data = packet.key.protocol == TCP && packet.len != 0;
+    if is_data && sample::has_part(packet, flow) {
+        return true;
     }
-    let Some(is_loopback) = first else { return is_kept(skb.address(), packet) };
-    let is_drawn = sample::itself(skb, packet, is_loopback);
+    let is_drawn = match first {
+        First::Never => return !is_data && is_kept(skb.address(), packet),
+        First::OnLoopback => !is_data && sample::itself(skb, packet, true),
+        First::Leaving => !is_data && sample::itself(skb, packet, false),
+        First::Arriving => {
+            let is_kept = is_kept(skb.address(), packet);
+            let is_drawn = is_kept
+                || !sample::has_left(skb.address(), fingerprint) && sample::itself(skb, packet, false);
+            // In this namespace its flow has another number.
+            if is_drawn && is_data {
+                sample::carries(packet, flow);
+            }
+            is_drawn
+        }
+    };
     if is_drawn {
-        let _ = WANTED.insert(skb.address(), packet.fingerprint(), 0);
+        let _ = WANTED.insert(skb.address(), fingerprint, 0);
     } else {
         // Whatever was in this memory before.
         let _ = WANTED.remove(skb.address());
+        if first == First::Leaving {
+            sample::leaves(skb.address(), fingerprint);
+        }
     }
     is_drawn
 }
@@ -289,7 +323,7 @@ fn first_on_device<P: Pointer, const IS_DATA: bool>(on: &On, skb: P, dev: P, sk:
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, header) {
-        return;
+        return recent::forget(skb);
     }
     packet.key.netns = netns;
     if !filter::packet(&packet.key) {
@@ -308,9 +342,16 @@ fn first_on_device<P: Pointer, const IS_DATA: bool>(on: &On, skb: P, dev: P, sk:
     let Some(flow) = flow::number_of(packet, seen | meta.marks()) else {
         return was_not_seen(skb.address());
     };
-    let is_sent = probe.point as u8 == Point::DevQueueXmit as u8;
-    let first = if ifindex == LOOPBACK { is_sent.then_some(true) } else { Some(false) };
+    let first = match (ifindex, probe.point as u8) {
+        (LOOPBACK, point) if point == Point::DevQueueXmit as u8 => First::OnLoopback,
+        (LOOPBACK, _) => First::Never,
+        _ if IS_DATA => First::Arriving,
+        _ => First::Leaving,
+    };
     if !is_in_sample(skb, packet, flow, first) {
+        if is_sent_datagram {
+            sockets::forget_call();
+        }
         return is_not_drawn(probe, skb, packet, ifindex);
     }
     if ifindex == LOOPBACK {
@@ -364,7 +405,7 @@ fn first_to_backlog<P: Pointer>(on: &On, skb: P, dev: P, cpu: u32) {
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
     if !packet.read(skb, NetworkHeader::Data) {
-        return;
+        return recent::forget(skb);
     }
     packet.key.netns = netns;
     if !filter::packet(&packet.key) {
@@ -381,7 +422,8 @@ fn first_to_backlog<P: Pointer>(on: &On, skb: P, dev: P, cpu: u32) {
     let Some(flow) = flow::number_of(packet, seen | meta.marks()) else {
         return was_not_seen(skb.address());
     };
-    if !is_in_sample(skb, packet, flow, (ifindex != LOOPBACK).then_some(false)) {
+    let first = if ifindex == LOOPBACK { First::Never } else { First::Arriving };
+    if !is_in_sample(skb, packet, flow, first) {
         return is_not_drawn(probe, skb, packet, ifindex);
     }
     if ifindex == LOOPBACK {
@@ -427,15 +469,27 @@ fn was_not_seen(skb: Address) {
     }
 }
 
-/// Writes the record of a packet, if the filter wants it; gives the moment then. `first`: as for [`is_in_sample`].
+/// A datagram that its protocol has: see [`write`].
 #[inline(always)]
-pub(super) fn write(
+pub(super) fn write_received(
     probe: Probe,
     skb: impl Pointer,
     sk: Address,
     packet: &Packet,
     seen: u32,
-    first: Option<bool>,
+) -> Option<Meta> {
+    write(probe, skb, sk, packet, seen, First::Never)
+}
+
+/// Writes the record of a packet, if the filter wants it; gives the moment then.
+#[inline(always)]
+fn write(
+    probe: Probe,
+    skb: impl Pointer,
+    sk: Address,
+    packet: &Packet,
+    seen: u32,
+    first: First,
 ) -> Option<Meta> {
     if !filter::packet(&packet.key) {
         return None;

@@ -56,9 +56,13 @@ pub(super) fn will_wake(meta: Meta, sk: impl Pointer) {
 #[inline(always)]
 fn is_waited_on(sk: impl Pointer) -> bool {
     let queue = sk.pointer(&offset::SOCK_WAIT_QUEUE);
+    // A socket without a queue is one that nobody has.
+    if queue.is_null() {
+        return false;
+    }
     let head = queue.inner(&offset::SOCKET_WQ_WAITING);
-    // An empty list points at itself; a socket without a queue is one that nobody has.
-    !queue.is_null() && head.read::<Address>(0) != head.address()
+    // An empty list points at itself.
+    head.read::<Address>(0) != head.address()
 }
 
 /// A thread is made runnable. `sk`: the socket that it was woken for; `tid`, `tgid`: that thread's.

@@ -36,7 +36,9 @@ fn sends_tcp(probe: Probe, sk: impl Pointer, len: u32) {
         && let Some((meta, flow)) = tcp_flow(probe, sk, Direction::Out, key)
     {
         let seq = sk.raw().field(&offset::TCP_SOCK_WRITE_SEQ);
-        sample::sends(sk.address(), flow, seq, len);
+        if !sample::sends(sk.address(), flow, seq, len) {
+            return;
+        }
         record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
     }
 }
@@ -53,7 +55,9 @@ pub(super) fn sends_tcp_by_file(probe: Probe, sk: Raw, netns: u32, len: u32) {
     (key.protocol, key.netns) = (TCP, netns);
     if let Some((meta, flow)) = wanted_flow(probe, key) {
         let seq = sk.field(&offset::TCP_SOCK_WRITE_SEQ);
-        sample::sends(sk.address(), flow, seq, len);
+        if !sample::sends(sk.address(), flow, seq, len) {
+            return;
+        }
         record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
     }
 }
@@ -134,6 +138,12 @@ fn seen_of_reader(sk: Address, inode: u32) -> u32 {
         Some(reader) if reader.inode == inode => reader.seen,
         _ => 0,
     }
+}
+
+/// The datagram of the thread's call is not traced.
+#[inline(always)]
+pub(super) fn forget_call() {
+    let _ = CALLS.remove(record::tid());
 }
 
 /// The thread's call on this socket sends a wanted datagram: its record goes before that of the datagram.
@@ -307,8 +317,8 @@ fn datagram(probe: Probe, sk: impl Pointer, skb: impl Pointer, seen: u32) -> Opt
         return None;
     }
     // UDP lays other things over `skb->dev`, so the namespace is that of the socket.
-    packet.key.netns = sk.pointer(&offset::SOCK_NET).field(&offset::NET_INUM);
-    packets::write(probe, skb, sk.address(), packet, seen, None)
+    packet.key.netns = flow::inode_of(sk.pointer(&offset::SOCK_NET));
+    packets::write_received(probe, skb, sk.address(), packet, seen)
 }
 
 /// The flow of a connected TCP socket, and the moment; `None` if it is none, or not wanted. Fills in the flow.

@@ -53,6 +53,14 @@ pub(super) const ARGUMENTS: [u32; 6] = {
     [0, register, 2 * register, 3 * register, 4 * register, 5 * register]
 };
 
+/// Bytes from the start of `struct pt_regs` to the code segment.
+#[cfg(target_arch = "x86_64")]
+pub(super) const CODE_SEGMENT: u32 = offset_of!(libc::user_regs_struct, cs) as u32;
+
+/// There is none.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) const CODE_SEGMENT: u32 = 0;
+
 /// Bytes from the start of `struct pt_regs` to the number of the system call.
 #[cfg(target_arch = "x86_64")]
 pub(super) const NUMBER: u32 = offset_of!(libc::user_regs_struct, orig_rax) as u32;

@@ -55,6 +55,7 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::LOW_CALLS, &calls::LOW, true)
         .override_global(settings::CALL_ARGUMENTS, &calls::ARGUMENTS, true)
         .override_global(settings::CALL_NUMBER, &calls::NUMBER, true)
+        .override_global(settings::CODE_SEGMENT, &calls::CODE_SEGMENT, true)
         .override_global(settings::CALLS_ARE_SEEN, &calls_are_seen, true)
         .override_global(settings::TASKS_ARE_TYPED, &tasks_are_typed, true)
         .override_global(settings::SAMPLE, &plan.sample, true)
