@@ -61,6 +61,16 @@ pub(crate) fn read<T: Plain>(address: Address, offset: u64) -> T {
     }
 }
 
+/// [`read`], to a place that is there: what is large would be on the stack twice.
+#[inline(always)]
+pub(crate) fn read_to<T: Plain>(address: Address, room: &mut MaybeUninit<T>) -> &T {
+    // SAFETY: as in `read`.
+    unsafe {
+        bpf_probe_read_kernel(room.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _);
+        room.assume_init_ref()
+    }
+}
+
 /// Reads the `T` at an address of the process on the CPU; zeroes if it cannot be read.
 #[inline(always)]
 pub(crate) fn read_user<T: Plain>(address: Address) -> T {
@@ -256,15 +266,13 @@ impl Fields for Raw {
 pub(crate) struct Copied<'a>(&'a [u64; COPIED / 8]);
 
 /// Bytes of a [`Copied`]: `struct sock_common` up to its addresses.
-pub(crate) const COPIED: usize = 96;
+pub(crate) const COPIED: usize = 88;
 
 impl<'a> Copied<'a> {
     /// Reads the beginning of the struct at `from` to `room`.
     #[inline(always)]
     pub(crate) fn of(from: Raw, room: &'a mut MaybeUninit<[u64; COPIED / 8]>) -> Self {
-        *room = MaybeUninit::new(read(from.0, 0));
-        // SAFETY: it was just written.
-        Self(unsafe { room.assume_init_ref() })
+        Self(read_to(from.0, room))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Finds the transport header of an `sk_buff` and reads from it what names the packet.
 
+use core::mem::MaybeUninit;
+
 use tracer_common::event::{is_icmp_error, is_icmpv6_error};
 
 use crate::{
@@ -85,7 +87,8 @@ impl Packet {
             NetworkHeader::Data => data,
         };
         // Where the header cannot be read, the zeroes that come instead are no version of IP.
-        let Bytes(bytes) = kread::read::<Bytes<FIRST_READ>>(network, 0);
+        let mut room = MaybeUninit::uninit();
+        let Bytes(bytes) = kread::read_to::<Bytes<FIRST_READ>>(network, &mut room);
         // Bytes from the network header to the packet's end. Below the IP layer `data` is before the network header
         // (a link-layer header), in TCP it is behind it: the wrapping sum is right for both.
         let behind = skb.field::<u32>(&offset::SK_BUFF_LEN).wrapping_add(data.wrapping_sub(network) as u32);
@@ -107,8 +110,8 @@ impl Packet {
             }
             (6, ETH_P_IPV6) => {
                 key.family = AF_INET6;
-                key.saddr = [word(&bytes, 8), word(&bytes, 16)];
-                key.daddr = [word(&bytes, 24), word(&bytes, 32)];
+                key.saddr = [word(bytes, 8), word(bytes, 16)];
+                key.daddr = [word(bytes, 24), word(bytes, 32)];
                 let payload = u32::from(u16::from_be_bytes([bytes[4], bytes[5]]));
                 let (protocol, header_len) = match bytes[6] {
                     simple @ (TCP | UDP | ICMPV6) => (simple, IPV6_HEADER),
@@ -126,8 +129,8 @@ impl Packet {
         let len = network_len.saturating_sub(header_len);
         // Mostly it has been read already.
         match header_len {
-            IPV4_HEADER => self.transport(&bytes, IPV4_HEADER as usize, transport, len),
-            IPV6_HEADER => self.transport(&bytes, IPV6_HEADER as usize, transport, len),
+            IPV4_HEADER => self.transport(bytes, IPV4_HEADER as usize, transport, len),
+            IPV6_HEADER => self.transport(bytes, IPV6_HEADER as usize, transport, len),
             _ => self.read_transport(transport, len),
         }
     }
@@ -157,8 +160,9 @@ impl Packet {
     /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP, UDP or ICMP.
     #[inline(always)]
     pub(crate) fn read_transport(&mut self, transport: Address, len: u32) -> bool {
-        let Bytes(bytes) = kread::read::<Bytes<TRANSPORT_READ>>(transport, 0);
-        self.transport(&bytes, 0, transport, len)
+        let mut room = MaybeUninit::uninit();
+        let Bytes(bytes) = kread::read_to::<Bytes<TRANSPORT_READ>>(transport, &mut room);
+        self.transport(bytes, 0, transport, len)
     }
 
     /// The same where it has been read, and begins at `at`.

@@ -185,27 +185,28 @@ pub(crate) fn hop(meta: Meta, hop: Hop) {
 /// Writes the record of one hop that is about a thread that need not be the one on the CPU.
 #[inline(always)]
 pub(crate) fn hop_of(meta: Meta, thread: Thread, hop: Hop) {
-    submit(
-        KIND_HOP,
-        HopRecord {
-            kind: KIND_HOP,
-            point: meta.point as u8,
-            backend: meta.backend as u8,
-            tcp_flags: hop.tcp_flags,
-            cpu: cpu() as u16,
-            marks: hop.marks,
-            time_ns: meta.time_ns,
-            skb: hop.skb,
-            sk: hop.sk,
-            flow: hop.flow,
-            tgid: thread.tgid,
-            tid: thread.tid,
-            seq: hop.seq,
-            ack: hop.ack,
-            len: hop.len,
-            aux: hop.aux,
-        },
-    );
+    let Some(mut entry) = reserve::<HopRecord>(KIND_HOP) else { return };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the reserved memory is as large as a record, and aligned. Field by field: the stack has no room for a record.
+    unsafe {
+        (&raw mut (*record).kind).write(KIND_HOP);
+        (&raw mut (*record).point).write(meta.point as u8);
+        (&raw mut (*record).backend).write(meta.backend as u8);
+        (&raw mut (*record).tcp_flags).write(hop.tcp_flags);
+        (&raw mut (*record).cpu).write(cpu() as u16);
+        (&raw mut (*record).marks).write(hop.marks);
+        (&raw mut (*record).time_ns).write(meta.time_ns);
+        (&raw mut (*record).skb).write(hop.skb);
+        (&raw mut (*record).sk).write(hop.sk);
+        (&raw mut (*record).flow).write(hop.flow);
+        (&raw mut (*record).tgid).write(thread.tgid);
+        (&raw mut (*record).tid).write(thread.tid);
+        (&raw mut (*record).seq).write(hop.seq);
+        (&raw mut (*record).ack).write(hop.ack);
+        (&raw mut (*record).len).write(hop.len);
+        (&raw mut (*record).aux).write(hop.aux);
+    }
+    send(entry);
 }
 
 /// A thread, and its process.

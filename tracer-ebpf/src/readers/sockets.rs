@@ -48,8 +48,7 @@ fn sends_tcp(probe: Probe, sk: impl Pointer, len: u32) {
 pub(super) fn sends_tcp_by_file(probe: Probe, sk: Raw, netns: u32, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    let mut room = MaybeUninit::uninit();
-    if !sample::draw() || !flow::ends_of(Copied::of(sk, &mut room), Direction::Out, key) {
+    if !sample::draw() || !ends_by_file(sk, key) {
         return;
     }
     (key.protocol, key.netns) = (TCP, netns);
@@ -60,6 +59,13 @@ pub(super) fn sends_tcp_by_file(probe: Probe, sk: Raw, netns: u32, len: u32) {
         }
         record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
     }
+}
+
+/// `flow::ends_of` the socket, read at once. A frame of its own on the stack.
+#[inline(never)]
+fn ends_by_file(sk: Raw, key: &mut FlowKey) -> bool {
+    let mut room = MaybeUninit::uninit();
+    flow::ends_of(Copied::of(sk, &mut room), Direction::Out, key)
 }
 
 /// A process calls send on a UDP socket. `sk`: the socket; `len`: bytes. Where to, its packets say.

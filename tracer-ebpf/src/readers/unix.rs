@@ -159,14 +159,17 @@ pub(super) fn woken(probe: &Probe, sk: impl Pointer) {
     // Whose call it is, its thread knows: the reader may have taken the `sk_buff` already, and another one's may be behind
     // it. A stream has one sender.
     let held = if listens || !is_stream { held::take(listens) } else { None };
-    let caller = match held {
-        Some(held) => Raw(held.sk),
-        None if peer == 0 => Raw(peer_of(sk)),
-        None => Raw(peer),
+    // Not an option any more: older verifiers would see LLVM look at what there is not.
+    let held = held.unwrap_or(held::Call::NONE);
+    let is_held = held.sk != 0;
+    let caller = match held.sk {
+        0 if peer == 0 => Raw(peer_of(sk)),
+        0 => Raw(peer),
+        caller => Raw(caller),
     };
     let is_of_caller = peer == caller.address();
     let caller_inode = if is_of_caller && !listens { sender_inode } else { inode(caller) };
-    let seen = seen_at_wake_up(sk, caller, caller_inode, held.is_some());
+    let seen = seen_at_wake_up(sk, caller, caller_inode, is_held);
     if is_of_caller && (listens || !is_stream) && filter::needed_of_unix() != 0 {
         held::queued(skb, sk.address(), seen);
     }
@@ -174,9 +177,7 @@ pub(super) fn woken(probe: &Probe, sk: impl Pointer) {
         return;
     }
     let meta = probe.now();
-    if let Some(held) = held
-        && held.is_written == 0
-    {
+    if is_held && held.is_written == 0 {
         held::release(meta, &held);
     }
     if !is_stream {

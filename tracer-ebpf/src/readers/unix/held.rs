@@ -25,6 +25,12 @@ pub(super) struct Call {
     pad: u32,
 }
 
+impl Call {
+    /// No call.
+    pub(super) const NONE: Self =
+        Self { sk: 0, time_ns: 0, len: 0, backend: 0, marks: 0, connects: 0, is_written: 0, pad: 0 };
+}
+
 /// The calls under way, by thread.
 #[map]
 static UNIX_CALLS: LruHashMap<u32, Call> = LruHashMap::with_max_entries(4096, 0);

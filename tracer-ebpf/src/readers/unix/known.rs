@@ -83,12 +83,16 @@ pub(super) fn look_up(looked: &Looked, name: &Name, now: u32) -> u32 {
         let (own, other) = (Name::bound(sk), Name::bound(Raw(peer)));
         let mut shown = name.or(own).or(other);
         if filter::needed_of_unix() & BY_NAME != 0 {
-            for candidate in [*name, own, other] {
+            // One after the other: the stack has no room for a list of them.
+            let mut consider = |candidate: Name| {
                 if seen & BY_NAME == 0 && candidate.is_given() && candidate.is_wanted() != 0 {
                     seen |= BY_NAME;
                     shown = candidate;
                 }
-            }
+            };
+            consider(*name);
+            consider(own);
+            consider(other);
         }
         if (is_wanted(seen) || now & ANNOUNCE != 0) && seen & ANNOUNCED == 0 && shown.announce(sk, inode) {
             seen |= ANNOUNCED;
