@@ -43,7 +43,7 @@ const SKIP_ALWAYS: &str = "--skip memory::";
 
 /// What does not depend on the kernel's version, or most on the oldest one's verifier, is tested on the oldest one.
 const SKIP_ON_LATER: &str = "--skip bounds:: --skip filters:: --skip prove:: --skip recording:: \
-    --skip compare::a_regression --skip compare::pictures";
+    --skip compare::a_regression --skip compare::pictures --skip cost::";
 
 /// How many lines of the console explain a failure.
 const TAIL: usize = 40;
