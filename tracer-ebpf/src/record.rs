@@ -106,7 +106,7 @@ impl Probe {
 
     /// What the process on the CPU says of the flow, if the kernel runs in its name.
     #[inline(always)]
-    pub(crate) fn marks(&self) -> u32 {
+    pub(crate) fn marks(self) -> u32 {
         if self.in_process { filter::process() } else { 0 }
     }
 }

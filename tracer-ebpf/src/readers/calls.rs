@@ -56,7 +56,7 @@ const VECTORS: u64 = 8;
 pub(crate) fn system_call(args: &impl Args, probe: Probe, regs: usize, id: usize) {
     let number = args.arg(id) as u32;
     // Most calls end here. (A load of all numbers costs more than all the rest of it.)
-    if !(number < u64::BITS && LOW_CALLS.load() >> number & 1 != 0 || number >= u64::BITS) {
+    if number < u64::BITS && LOW_CALLS.load() >> number & 1 == 0 {
         return;
     }
     let numbers = SYSTEM_CALLS.load();
@@ -78,11 +78,11 @@ pub(crate) fn system_call(args: &impl Args, probe: Probe, regs: usize, id: usize
         return;
     }
     let Some(socket) = files::socket(call.argument(descriptor) as u32) else { return };
-    let Socket { sk, family, socket_type, protocol, .. } = socket;
-    let unix = unix::Socket { inode: socket.inode, socket_type };
+    let Socket { sk, family, kind, protocol, .. } = socket;
+    let unix = unix::Socket { inode: socket.inode, socket_type: kind };
     if is(Calls::Connect) {
         if family == AF_UNIX
-            && socket_type != DATAGRAM
+            && kind != DATAGRAM
             && let Some(probe) = probe.at(Point::UnixStreamConnect)
         {
             unix::connects(probe, sk, unix, unix::Name::user(call.argument(1), call.argument(2) as u32));
@@ -90,7 +90,7 @@ pub(crate) fn system_call(args: &impl Args, probe: Probe, regs: usize, id: usize
         return;
     }
     let point = match (family, protocol) {
-        (AF_UNIX, _) if socket_type == STREAM => Point::UnixStreamSendmsg,
+        (AF_UNIX, _) if kind == STREAM => Point::UnixStreamSendmsg,
         (AF_UNIX, _) => Point::UnixDgramSendmsg,
         (AF_INET | AF_INET6, IPPROTO_TCP) => Point::TcpSendmsg,
         (AF_INET, IPPROTO_UDP) => Point::UdpSendmsg,

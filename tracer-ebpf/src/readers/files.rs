@@ -21,7 +21,8 @@ pub(super) struct Socket {
     /// Inode number of its network namespace.
     pub(super) netns: u32,
     pub(super) family: u8,
-    pub(super) socket_type: u16,
+    /// `SOCK_*`.
+    pub(super) kind: u16,
     /// More than a byte: `IPPROTO_MPTCP` is 262.
     pub(super) protocol: u16,
 }
@@ -155,7 +156,7 @@ fn of_file(file: impl Pointer) -> Option<Socket> {
         inode: known.inode as u32,
         netns: (known.inode >> 32) as u32,
         family: known.kind as u8,
-        socket_type: (known.kind >> 16) as u16,
+        kind: (known.kind >> 16) as u16,
         protocol: (known.kind >> 32) as u16,
     })
 }

@@ -173,20 +173,20 @@ pub(super) fn release_call(meta: &Meta, sk: Address) {
 pub(crate) fn readable(args: &impl Args, probe: Probe, sk: usize) {
     let sk = args.pointer(sk);
     match sk.field::<u16>(&offset::SOCK_FAMILY) as u8 {
-        AF_UNIX => unix::woken(&probe, sk),
+        AF_UNIX => unix::woken(probe, sk),
         AF_INET | AF_INET6 if sk.field::<u16>(&offset::SOCK_PROTOCOL) == u16::from(UDP) => {
-            udp_readable(&probe, sk);
+            udp_readable(probe, sk);
         }
-        AF_INET | AF_INET6 => tcp_readable(&probe, sk),
+        AF_INET | AF_INET6 => tcp_readable(probe, sk),
         _ => {}
     }
 }
 
 #[inline(never)]
-fn tcp_readable(probe: &Probe, sk: impl Pointer) {
+fn tcp_readable(probe: Probe, sk: impl Pointer) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    if let Some((meta, flow)) = tcp_flow(*probe, sk, Direction::In, key) {
+    if let Some((meta, flow)) = tcp_flow(probe, sk, Direction::In, key) {
         let seq = sk.raw().field(&offset::TCP_SOCK_RCV_NXT);
         if sample::arrives(flow, seq) {
             record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
@@ -196,10 +196,10 @@ fn tcp_readable(probe: &Probe, sk: impl Pointer) {
 }
 
 #[inline(never)]
-fn udp_readable(probe: &Probe, sk: impl Pointer) {
+fn udp_readable(probe: Probe, sk: impl Pointer) {
     let Some(skb) = newest(sk) else { return };
     if filter::is_open() {
-        if let Some(meta) = datagram(*probe, sk, skb, 0) {
+        if let Some(meta) = datagram(probe, sk, skb, 0) {
             sched::will_wake(meta, sk);
         }
         return;
@@ -207,7 +207,7 @@ fn udp_readable(probe: &Probe, sk: impl Pointer) {
     // Whoever has read from it before will read this.
     let inode = inode(sk);
     let seen = seen_of_reader(sk.address(), inode);
-    if let Some(meta) = datagram(*probe, sk, skb, seen & !QUEUED) {
+    if let Some(meta) = datagram(probe, sk, skb, seen & !QUEUED) {
         let _ = READERS.insert(sk.address(), Reader { inode, seen: seen | QUEUED }, 0);
         sched::will_wake(meta, sk);
     }

@@ -139,7 +139,7 @@ fn peer_of(sk: impl Pointer) -> Address {
 /// A UNIX socket has data, or a listener a connection. `skb`: what was queued last; `sk`: the socket that is woken;
 /// `peer`: the sender's socket, or the one that connects; `len`: bytes in the `sk_buff`.
 #[inline(never)]
-pub(super) fn woken(probe: &Probe, sk: impl Pointer) {
+pub(super) fn woken(probe: Probe, sk: impl Pointer) {
     if !filter::allows_unix() {
         return;
     }
@@ -319,7 +319,7 @@ fn copies(probe: Probe, skb: impl Pointer, offset: Option<u32>, len: u32) {
     let meta = probe.now();
     let marks = if is_stream && !calls::are_seen() { 0 } else { MARK_TAKEN };
     let descriptors = descriptors(skb);
-    let copy = Unix { len, offset, total, marks, descriptors, ..EMPTY };
+    let copy = Unix { marks, descriptors, len, offset, total, ..EMPTY };
     write(meta, sk.field(&offset::SOCK_TYPE), Unix { skb: skb.address(), sk: sk.address(), ..copy });
 }
 

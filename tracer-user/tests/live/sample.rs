@@ -21,8 +21,8 @@ fn assert_share(said: &Said, messages: usize, sent: usize) {
     assert!((expected / 2..expected * 3 / 2).contains(&messages), "{messages} of {sent}: {}", said.summary);
     assert_eq!(said.summary["sample"], SAMPLE, "{}", said.summary);
     // Of the others nothing comes.
-    let events = said.summary["events"].as_u64().unwrap() as usize;
-    assert!(events < messages * 20 + 1000, "{events} events of {messages} messages");
+    let events = said.summary["events"].as_u64().unwrap();
+    assert!(events < messages as u64 * 20 + 1000, "{events} events of {messages} messages");
 }
 
 /// Each message has the call and the read, and what is between them like all others, but for what depends on the moment.
