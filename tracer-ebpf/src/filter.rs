@@ -251,9 +251,9 @@ fn is_among(names: &Array<Name>, count: u32, name: Name) -> bool {
     matches != 0
 }
 
-/// [`BY_NAME`] if the name, `len` bytes of it, is a wanted one. `word` reads eight of them, with zeroes behind the last one.
+/// Whether the name, `len` bytes of it, is a wanted one. `word` reads eight of them, with zeroes behind the last one.
 #[inline(always)]
-pub(crate) fn unix_name(len: u32, word: impl Fn(usize) -> u64) -> u32 {
+pub(crate) fn is_unix_name(len: u32, word: impl Fn(usize) -> u64) -> bool {
     let count = UNIX_PATTERN_COUNT.load();
     let mut differs = [0; MAX_NAMES];
     for at in 0..UNIX_WORDS {
@@ -277,5 +277,5 @@ pub(crate) fn unix_name(len: u32, word: impl Fn(usize) -> u64) -> u32 {
         let is_outside = len.wrapping_sub(pattern.least.into()) | u64::from(pattern.most).wrapping_sub(len);
         matches |= is_zero(differs | is_outside >> 63);
     }
-    if matches != 0 { BY_NAME } else { 0 }
+    matches != 0
 }

@@ -7,7 +7,7 @@ use tracer_common::event::{is_icmp_error, is_icmpv6_error};
 use crate::{
     flow::{AF_INET, AF_INET6, FlowKey},
     kread::{self, Address, Plain, Pointer, offset},
-    words::{is_zero, mix},
+    words::{is_zero, mask_if_negative, mask_if_zero, mix},
 };
 
 /// `IPPROTO_TCP`.
@@ -25,12 +25,12 @@ const ETH_P_IP: u16 = 0x0800;
 /// `ETH_P_IPV6`.
 const ETH_P_IPV6: u16 = 0x86dd;
 /// Bytes of IPv6's fixed header.
-const IPV6_HEADER: u32 = 40;
+const IPV6_HEADER: u64 = 40;
 /// Extension headers that are skipped at most. RFC 8200 allows each but one once.
 const EXTENSIONS: u32 = 6;
 
 /// Bytes of IPv4's header without options.
-const IPV4_HEADER: u32 = 20;
+const IPV4_HEADER: u64 = 20;
 
 /// Bytes of a TCP header up to and with the flags, rounded up to 8.
 const TRANSPORT_READ: usize = 16;
@@ -45,6 +45,49 @@ struct Bytes<const N: usize>([u8; N]);
 
 // SAFETY: bytes, and no padding as long as they are whole words.
 unsafe impl<const N: usize> Plain for Bytes<N> {}
+
+impl<const N: usize> Bytes<N> {
+    /// Two bytes, in host byte order.
+    #[inline(always)]
+    fn half(&self, at: usize) -> u16 {
+        u16::from_be_bytes([self.0[at], self.0[at + 1]])
+    }
+
+    /// Four bytes, in host byte order.
+    #[inline(always)]
+    fn word(&self, at: usize) -> u32 {
+        u32::from_be_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    /// Four bytes, as they are.
+    #[inline(always)]
+    fn raw_word(&self, at: usize) -> u64 {
+        u32::from_ne_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]]).into()
+    }
+
+    /// Eight bytes, as they are.
+    #[inline(always)]
+    fn raw(&self, at: usize) -> u64 {
+        let mut word = [0; 8];
+        word.copy_from_slice(&self.0[at..at + 8]);
+        u64::from_ne_bytes(word)
+    }
+
+    /// The same where they are aligned to four.
+    #[inline(always)]
+    fn pair(&self, at: usize) -> u64 {
+        let (first, second) = (self.raw_word(at), self.raw_word(at + 4));
+        if cfg!(target_endian = "little") { second << 32 | first } else { first << 32 | second }
+    }
+}
+
+impl Bytes<TRANSPORT_READ> {
+    #[inline(always)]
+    fn of([first, second]: [u64; 2]) -> Self {
+        // SAFETY: as many bytes.
+        Self(unsafe { core::mem::transmute::<[u64; 2], [u8; TRANSPORT_READ]>([first, second]) })
+    }
+}
 
 /// A packet's flow and what its TCP header says. For ICMP `seq` is the type and, in the lowest byte, the code; `ack` is the
 /// protocol of the packet that an error answers, or the identifier and number of an echo. Filled in place: 512 bytes of stack leave no room for copies.
@@ -73,66 +116,82 @@ pub(crate) enum NetworkHeader {
     Data,
 }
 
-impl Packet {
-    /// Reads an IPv4 or IPv6 packet; says whether it is one of TCP, UDP or ICMP. Later fragments are not: they have no
-    /// ports, and with them no flow. A frame of its own on the stack.
-    #[inline(never)]
-    pub(crate) fn read(&mut self, skb: impl Pointer, header: NetworkHeader) -> bool {
-        let data: u64 = skb.field(&offset::SK_BUFF_DATA);
-        let network = match header {
+/// The network header of an `sk_buff`.
+#[derive(Clone, Copy)]
+pub(crate) struct Network {
+    /// Where it begins.
+    pub(crate) at: Address,
+    /// Bytes from there to the packet's end.
+    pub(crate) len: u32,
+    /// Of IP, as `skb->protocol` says: of a frame that is no IP packet the first byte says nothing. 0 if it is none.
+    pub(crate) version: u8,
+}
+
+impl Network {
+    #[inline(always)]
+    pub(crate) fn of(skb: impl Pointer, header: NetworkHeader) -> Self {
+        let data = skb.pointer(&offset::SK_BUFF_DATA).address();
+        let at = match header {
             NetworkHeader::Recorded => {
-                let head: u64 = skb.field(&offset::SK_BUFF_HEAD);
+                let head = skb.pointer(&offset::SK_BUFF_HEAD).address();
                 head.wrapping_add(u64::from(skb.field::<u16>(&offset::SK_BUFF_NETWORK_HEADER)))
             }
             NetworkHeader::Data => data,
         };
+        // Below the IP layer `data` is before the network header (a link-layer header), in TCP it is behind it: the wrapping
+        // sum is right for both.
+        let len = skb.field::<u32>(&offset::SK_BUFF_LEN).wrapping_add(data.wrapping_sub(at) as u32);
+        // Without branches, which the verifier would follow.
+        let ethertype = u64::from(u16::from_be(skb.field(&offset::SK_BUFF_PROTOCOL)));
+        let is = |wanted: u16| is_zero(ethertype ^ u64::from(wanted)) as u8;
+        Self { at, len, version: is(ETH_P_IP) * 4 | is(ETH_P_IPV6) * 6 }
+    }
+}
+
+impl Packet {
+    /// Reads an IPv4 or IPv6 packet; says whether it is one of TCP, UDP or ICMP. Later fragments are not: they have no
+    /// ports, and with them no flow. A frame of its own on the stack.
+    #[inline(never)]
+    pub(crate) fn read(&mut self, network: Network) -> bool {
+        let Network { at: network, len: behind, version } = network;
         // Where the header cannot be read, the zeroes that come instead are no version of IP.
         let mut room = MaybeUninit::uninit();
-        let Bytes(bytes) = kread::read_to::<Bytes<FIRST_READ>>(network, &mut room);
-        // Bytes from the network header to the packet's end. Below the IP layer `data` is before the network header
-        // (a link-layer header), in TCP it is behind it: the wrapping sum is right for both.
-        let behind = skb.field::<u32>(&offset::SK_BUFF_LEN).wrapping_add(data.wrapping_sub(network) as u32);
-
-        let key = &mut self.key;
-        // Of a frame that is no IP packet the first byte says nothing.
-        let ethertype = u16::from_be(skb.field(&offset::SK_BUFF_PROTOCOL));
-        let (header_len, network_len) = match (bytes[0] >> 4, ethertype) {
-            (4, ETH_P_IP) => {
-                if u16::from_be_bytes([bytes[6], bytes[7]]) & 0x1fff != 0 {
-                    return false;
-                }
-                key.family = AF_INET;
-                key.protocol = bytes[9];
-                key.saddr[0] = u64::from(u32::from_ne_bytes([bytes[12], bytes[13], bytes[14], bytes[15]]));
-                key.daddr[0] = u64::from(u32::from_ne_bytes([bytes[16], bytes[17], bytes[18], bytes[19]]));
-                let total = u16::from_be_bytes([bytes[2], bytes[3]]);
-                (u32::from(bytes[0] & 0xf) * 4, shorter(behind, u32::from(total)))
-            }
-            (6, ETH_P_IPV6) => {
-                key.family = AF_INET6;
-                key.saddr = [word(bytes, 8), word(bytes, 16)];
-                key.daddr = [word(bytes, 24), word(bytes, 32)];
-                let payload = u32::from(u16::from_be_bytes([bytes[4], bytes[5]]));
-                let (protocol, header_len) = match bytes[6] {
-                    simple @ (TCP | UDP | ICMPV6) => (simple, IPV6_HEADER),
-                    next => {
-                        let behind_extensions = skip_extensions(network, u32::from(next));
-                        (behind_extensions as u8, (behind_extensions >> 8) as u32)
-                    }
-                };
-                key.protocol = protocol;
-                (header_len, shorter(behind, if payload == 0 { 0 } else { payload + IPV6_HEADER }))
-            }
-            _ => return false,
-        };
-        let transport = network.wrapping_add(u64::from(header_len));
-        let len = network_len.saturating_sub(header_len);
-        // Mostly it has been read already.
-        match header_len {
-            IPV4_HEADER => self.transport(bytes, IPV4_HEADER as usize, transport, len),
-            IPV6_HEADER => self.transport(bytes, IPV6_HEADER as usize, transport, len),
-            _ => self.read_transport(transport, len),
+        let bytes = kread::read_to::<Bytes<FIRST_READ>>(network, &mut room);
+        let is_v6 = mask_if_zero(u64::from(version) ^ 6);
+        // Of both versions' words the right one, without a branch: older verifiers would follow each of them to the end.
+        let of = |v4: u64, v6: u64| v4 ^ (v4 ^ v6) & is_v6;
+        let is_other = u64::from(bytes.0[0] >> 4 ^ version) | is_zero(version.into());
+        let is_later_fragment = u64::from(bytes.half(6) & 0x1fff) & !is_v6;
+        if is_other | is_later_fragment != 0 {
+            return false;
         }
+        let key = &mut self.key;
+        key.family = of(AF_INET.into(), AF_INET6.into()) as u8;
+        key.saddr = [of(bytes.raw_word(12), bytes.raw(8)), bytes.raw(16) & is_v6];
+        key.daddr = [of(bytes.raw_word(16), bytes.raw(24)), bytes.raw(32) & is_v6];
+        let payload = u64::from(bytes.half(4));
+        let with_header = (payload + IPV6_HEADER) & !mask_if_zero(payload);
+        let network_len = shorter(behind.into(), of(bytes.half(2).into(), with_header));
+        let mut protocol = of(bytes.0[9].into(), bytes.0[6].into());
+        let mut header_len = of(u64::from(bytes.0[0] & 0xf) * 4, IPV6_HEADER);
+        // Mostly the transport's header has been read already.
+        let mut transport = Bytes::<TRANSPORT_READ>::of([
+            of(bytes.pair(20), bytes.raw(40)),
+            of(bytes.pair(28), bytes.raw(48)),
+        ]);
+        let is_extended =
+            !(is_protocol(protocol, TCP) | is_protocol(protocol, UDP) | is_protocol(protocol, ICMPV6));
+        let is_long = of(header_len ^ IPV4_HEADER, is_extended) != 0;
+        if is_long {
+            if is_v6 != 0 {
+                let behind_extensions = ipv6_skip_extensions(network, protocol);
+                (protocol, header_len) = (behind_extensions & 0xff, behind_extensions >> 8);
+            }
+            transport = kread::read(network, header_len);
+        }
+        key.protocol = protocol as u8;
+        let len = network_len.wrapping_sub(header_len);
+        self.transport(&transport, network.wrapping_add(header_len), len & !mask_if_negative(len))
     }
 
     /// Of a SYN without ACK, which begins a connection, the sequence number; else 0.
@@ -160,89 +219,98 @@ impl Packet {
     /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP, UDP or ICMP.
     #[inline(always)]
     pub(crate) fn read_transport(&mut self, transport: Address, len: u32) -> bool {
-        let mut room = MaybeUninit::uninit();
-        let Bytes(bytes) = kread::read_to::<Bytes<TRANSPORT_READ>>(transport, &mut room);
-        self.transport(bytes, 0, transport, len)
+        let bytes: Bytes<TRANSPORT_READ> = kread::read(transport, 0);
+        self.transport(&bytes, transport, len.into())
     }
 
-    /// The same where it has been read, and begins at `at`.
+    /// The same where it has been read.
     #[inline(always)]
-    fn transport(&mut self, bytes: &[u8], at: usize, transport: Address, len: u32) -> bool {
+    fn transport(&mut self, bytes: &Bytes<TRANSPORT_READ>, transport: Address, len: u64) -> bool {
         let key = &mut self.key;
-        if key.protocol == ICMP || key.protocol == ICMPV6 {
-            self.len = len.saturating_sub(8);
-            read_icmp(self, transport);
-            return true;
-        }
-        if key.protocol != TCP && key.protocol != UDP {
+        let protocol = u64::from(key.protocol);
+        let (is_tcp, is_udp) = (is_protocol(protocol, TCP), is_protocol(protocol, UDP));
+        let is_icmp = is_protocol(protocol, ICMP) | is_protocol(protocol, ICMPV6);
+        if is_tcp | is_udp | is_icmp == 0 {
             return false;
         }
-        key.sport = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
-        key.dport = u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]);
-        if key.protocol == TCP {
-            self.tcp_flags = u32::from(bytes[at + 13]);
-            self.seq = u32::from_be_bytes([bytes[at + 4], bytes[at + 5], bytes[at + 6], bytes[at + 7]]);
-            self.ack = u32::from_be_bytes([bytes[at + 8], bytes[at + 9], bytes[at + 10], bytes[at + 11]]);
-            self.len = len.saturating_sub(u32::from(bytes[at + 12] >> 4) * 4);
-        } else {
-            self.len = len.saturating_sub(8);
-            let mut first = [0; 8];
-            first.copy_from_slice(&bytes[at + 8..at + 16]);
-            self.first_bytes = u64::from_ne_bytes(first);
+        let header_len = 8 ^ (8 ^ u64::from(bytes.0[12] >> 4) * 4) & is_tcp;
+        let len = len.wrapping_sub(header_len);
+        self.len = (len & !mask_if_negative(len)) as u32;
+        key.sport = bytes.half(0) & !is_icmp as u16;
+        key.dport = bytes.half(2) & !is_icmp as u16;
+        self.seq = bytes.word(4) & is_tcp as u32;
+        self.ack = bytes.word(8) & is_tcp as u32;
+        self.tcp_flags = u32::from(bytes.0[13]) & is_tcp as u32;
+        self.first_bytes = bytes.raw(8) & is_udp;
+        if is_icmp != 0 {
+            self.icmp(bytes, transport);
         }
         true
     }
+
+    /// Of an error the ports of the packet that it answers: an error goes back to where that one came from, so they are taken the
+    /// other way round.
+    #[inline(always)]
+    fn icmp(&mut self, bytes: &Bytes<TRANSPORT_READ>, transport: Address) {
+        // Type and code; of an echo, identifier and number.
+        (self.seq, self.ack) = (bytes.half(0).into(), bytes.word(4));
+        let answered = icmp_answered(transport, self.key.protocol.into(), bytes.0[0].into());
+        if answered != 0 {
+            self.ack = answered as u32 & 0xff;
+            (self.key.sport, self.key.dport) = ((answered >> 16) as u16, (answered >> 32) as u16);
+        }
+    }
 }
 
-/// Eight of the bytes.
+/// All ones if it is this one, and 0 if it is not.
 #[inline(always)]
-fn word(bytes: &[u8; FIRST_READ], at: usize) -> u64 {
-    let mut word = [0; 8];
-    word.copy_from_slice(&bytes[at..at + 8]);
-    u64::from_ne_bytes(word)
+fn is_protocol(protocol: u64, wanted: u8) -> u64 {
+    mask_if_zero(protocol ^ u64::from(wanted))
 }
 
-/// Reads an ICMP header, and of an error the ports of the packet that it answers (RFC 792, RFC 4443): an error goes back
-/// to where that one came from, so they are taken the other way round. A function of its own, as hardly any packet is one.
+/// What an ICMP error says of the packet that it answers (RFC 792, RFC 4443): 1 in bit 8, its protocol below, destination port from
+/// bit 16 on, source port from bit 32 on; 0 of what is no error. Verified by itself: numbers, and a name of its own
+/// (`BTF_FUNC_GLOBAL`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn read_icmp(packet: &mut Packet, transport: Address) {
-    let [kind, code, _, _, a, b, c, d]: [u8; 8] = kread::read(transport, 0);
-    packet.seq = u32::from(kind) << 8 | u32::from(code);
-    let is_v4 = packet.key.family == AF_INET;
+extern "C" fn icmp_answered(transport: u64, protocol: u64, kind: u64) -> u64 {
+    let (is_v4, kind) = (protocol as u8 == ICMP, kind as u8);
     let is_error = if is_v4 { is_icmp_error(kind) } else { is_icmpv6_error(kind) };
     if !is_error {
-        packet.ack = u32::from_be_bytes([a, b, c, d]);
-        return;
+        return 0;
     }
     let answered = transport.wrapping_add(8);
     let (protocol, ports) = if is_v4 {
         let first: u8 = kread::read(answered, 0);
         (kread::read(answered, 9), u64::from(first & 0xf) * 4)
     } else {
-        (kread::read::<u8>(answered, 6), u64::from(IPV6_HEADER))
+        (kread::read::<u8>(answered, 6), IPV6_HEADER)
     };
-    packet.ack = u32::from(protocol);
+    let mut says = 1 << 8 | u64::from(protocol);
     if protocol == TCP || protocol == UDP {
         let [a, b, c, d]: [u8; 4] = kread::read(answered, ports);
-        packet.key.sport = u16::from_be_bytes([c, d]);
-        packet.key.dport = u16::from_be_bytes([a, b]);
+        let (source, destination) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        says |= u64::from(destination) << 16 | u64::from(source) << 32;
     }
+    says
 }
 
 /// A received frame may be padded, so the IP header's length counts; it is 0 where a GSO packet is larger than it can
 /// say (BIG TCP), and there is no padding then.
 #[inline(always)]
-fn shorter(behind: u32, by_header: u32) -> u32 {
-    if by_header != 0 && by_header < behind { by_header } else { behind }
+fn shorter(behind: u64, by_header: u64) -> u64 {
+    let counts = mask_if_negative(by_header.wrapping_sub(behind)) & !mask_if_zero(by_header);
+    behind ^ (behind ^ by_header) & counts
 }
 
 /// Skips IPv6's extension headers (a BIG TCP packet has one, for its length). Returns the transport's protocol in the
-/// lowest byte and the bytes before it above; 0 for a later fragment or too many headers. A function of its own, as
-/// hardly any packet needs it.
+/// lowest byte and the bytes before it above; 0 for a later fragment or too many headers. Verified by itself, as
+/// [`icmp_answered`].
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn skip_extensions(network: Address, first: u32) -> u64 {
+extern "C" fn ipv6_skip_extensions(network: u64, first: u64) -> u64 {
     let mut next = first as u8;
-    let mut at = u64::from(IPV6_HEADER);
+    let mut at = IPV6_HEADER;
     for _ in 0..EXTENSIONS {
         // Next header, length, and in a fragment header the offset (RFC 8200, 4.3 to 4.6; RFC 4302, 2.2).
         let [following, len, high, low]: [u8; 4] = kread::read(network, at);

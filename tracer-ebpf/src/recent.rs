@@ -14,11 +14,11 @@ use aya_ebpf::{macros::map, maps::Array};
 use tracer_common::{event::NO_FLOW, probes::Point};
 
 use crate::{
-    flow::AF_INET6,
+    flow::{AF_INET6, LOOPBACK},
     kread::{Address, Pointer, offset},
     packet::Packet,
     record::{Hop, NO_HOP},
-    words::weigh,
+    words::{mask_if_zero, weigh},
 };
 
 /// How many places there are, a power of two. Packets that share one take turns.
@@ -93,18 +93,38 @@ impl Place {
         is_it.then_some(facts)
     }
 
+    /// All but what only whoever has the packet at hand knows: until that is [completed](Self::complete) nothing is taken for it,
+    /// as no packet's data lies at 0.
     #[inline(always)]
-    fn fill(self, skb: impl Pointer, device: u64, facts: Facts, point: Point) {
-        let (head, ends) = (skb.field(&offset::SK_BUFF_HEAD), ends(skb));
-        self.set(Word::Skb, skb.address());
-        self.set(Word::Head, head);
-        self.set(Word::Ends, ends);
+    fn begin(self, skb: Address, device: u64, facts: Facts) {
+        self.set(Word::Skb, skb);
+        self.set(Word::Head, 0);
+        self.set(Word::Ends, 0);
         self.set(Word::Device, device);
         self.set(Word::Flow, facts.flow);
         self.set(Word::Numbers, facts.numbers);
         self.set(Word::Payload, facts.payload);
-        self.set(Word::Sum, sum([skb.address(), head, ends, device], facts));
+        self.set(Word::Sum, sum([skb, 0, 0, device], facts));
+    }
+
+    /// Whoever writes here between the two leaves words that the sum does not fit.
+    #[inline(always)]
+    fn complete(self, skb: impl Pointer, point: Point) {
+        let facts = Facts {
+            flow: self.get(Word::Flow),
+            numbers: self.get(Word::Numbers),
+            payload: self.get(Word::Payload),
+        };
+        let device = self.get(Word::Device);
+        let begun = sum([skb.address(), 0, 0, device], facts);
+        if self.get(Word::Skb) != skb.address() || self.get(Word::Head) != 0 || self.get(Word::Sum) != begun {
+            return;
+        }
+        let (head, ends) = (skb.field(&offset::SK_BUFF_HEAD), ends(skb));
+        self.set(Word::Head, head);
+        self.set(Word::Ends, ends);
         self.set(Word::Stage, point as u64);
+        self.set(Word::Sum, sum([skb.address(), head, ends, device], facts));
     }
 
     #[inline(always)]
@@ -199,40 +219,47 @@ pub(crate) fn find_received(skb: impl Pointer) -> (Known, bool) {
     }
 }
 
-/// Keeps a wanted packet.
-#[inline(never)]
-pub(crate) fn keep(skb: impl Pointer, point: Point, packet: &Packet, ifindex: u32, flow: u64) {
-    // A flow without a number is announced again at the next hop.
-    if flow == NO_FLOW {
-        return;
-    }
-    let Some(place) = place(skb.address()) else { return };
+/// Keeps a wanted packet on the loopback device, until it is [sealed](seal) for nobody.
+#[inline(always)]
+pub(crate) fn keep(skb: Address, packet: &Packet, flow: u64) {
+    let Some(place) = place(skb) else { return };
     let flags = u64::from(packet.tcp_flags & 0xff) | u64::from(packet.key.family) << 8;
     let facts = Facts {
         flow,
         numbers: u64::from(packet.ack) << 32 | u64::from(packet.seq),
         payload: flags << 32 | u64::from(packet.len),
     };
-    place.fill(skb, device(ifindex, packet.key.netns), facts, point);
+    // A flow without a number is announced again at the next hop. Without a branch, which the verifier would follow.
+    place.begin(skb & !mask_if_zero(flow ^ NO_FLOW), device(LOOPBACK, packet.key.netns), facts);
 }
 
-/// Remembers that a packet's headers say that the filter does not want it.
+/// If the packet was kept, it is this one, which has come to this hop.
 #[inline(always)]
-pub(crate) fn keep_unwanted(skb: impl Pointer, point: Point, packet: &Packet, ifindex: u32) {
-    keep(skb, point, packet, ifindex, UNWANTED);
+pub(crate) fn seal(skb: impl Pointer, point: Point) {
+    if let Some(place) = place(skb.address()) {
+        place.complete(skb, point);
+    }
 }
 
-/// Remembers that a packet is passed by, unread.
+/// Remembers that a packet's headers say that the filter does not want it, as [`keep`].
 #[inline(always)]
-pub(crate) fn pass_by(skb: impl Pointer, point: Point, ifindex: u32, netns: u32) {
+pub(crate) fn keep_unwanted(skb: Address, packet: &Packet) {
+    keep(skb, packet, UNWANTED);
+}
+
+/// Remembers that a packet on the loopback device is passed by, unread.
+#[inline(always)]
+pub(crate) fn pass_by(skb: impl Pointer, point: Point, netns: u32) {
     let Some(place) = place(skb.address()) else { return };
-    place.fill(skb, device(ifindex, netns), Facts { flow: PASSED_BY, numbers: 0, payload: 0 }, point);
+    let facts = Facts { flow: PASSED_BY, numbers: 0, payload: 0 };
+    place.begin(skb.address(), device(LOOPBACK, netns), facts);
+    place.complete(skb, point);
 }
 
 /// The packet's memory is free.
 #[inline(always)]
-pub(crate) fn forget(skb: impl Pointer) {
-    if let Some(place) = place(skb.address()) {
+pub(crate) fn forget(skb: Address) {
+    if let Some(place) = place(skb) {
         place.set(Word::Skb, 0);
     }
 }

@@ -83,6 +83,26 @@ impl Probe {
         (enabled(backend) != 0).then_some(Self { point, backend, in_process })
     }
 
+    /// As a number of 8 bits, if the process on the CPU means nothing.
+    #[inline(always)]
+    pub(crate) fn bits(self) -> u64 {
+        const { assert!(Point::ALL.len() <= 1 << 6 && Backend::ALL.len() <= 1 << 2) };
+        self.point as u64 | (self.backend as u64) << 6
+    }
+
+    /// The opposite of [`bits`](Self::bits).
+    #[inline(always)]
+    pub(crate) fn of_bits(bits: u64) -> Self {
+        // SAFETY: `bits` has made them of a point and a backend, which are bytes.
+        let (point, backend) = unsafe {
+            (
+                core::mem::transmute::<u8, Point>(bits as u8 & 0x3f),
+                core::mem::transmute::<u8, Backend>(bits as u8 >> 6),
+            )
+        };
+        Self { point, backend, in_process: false }
+    }
+
     /// The hop happens now. Taking the time costs as much as all that tells most unwanted traffic, so that comes first.
     #[inline(always)]
     pub(crate) fn now(self) -> Meta {
@@ -222,24 +242,29 @@ pub(crate) struct Thread {
 #[inline(always)]
 fn user_of(task: impl Pointer) -> Thread {
     let thread = Thread { tgid: task.field(&offset::TASK_TGID), tid: task.field(&offset::TASK_PID) };
-    let now = Task { tgid: u64::from(thread.tgid), name: name_of(task) };
-    let Some(place) = TASKS.get_ptr_mut(thread.tgid & (TASKS_KNOWN - 1)) else { return thread };
+    let Some(place) = TASKS.get_ptr(thread.tgid & (TASKS_KNOWN - 1)) else { return thread };
     // SAFETY: an aligned element that lives as long as the map; volatile, as others write it meanwhile.
     let known = unsafe { place.read_volatile() };
-    if known.tgid != now.tgid || known.name != now.name {
-        announce(place, now);
+    if known.tgid != u64::from(thread.tgid) || known.name != name_of(task) {
+        task_is_named(thread.tgid.into());
     }
     thread
 }
 
+/// Announces the name of the process on the CPU. The verifier looks at it once for each program, as it has numbers for arguments and
+/// a name of its own (`BTF_FUNC_GLOBAL`).
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn announce(place: *mut Task, now: Task) {
-    let record =
-        TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid: now.tgid as u32, comm: bytes_of(now.name) };
-    if submit(KIND_TASK, record) {
+extern "C" fn task_is_named(tgid: u64) -> u64 {
+    let name = comm();
+    let record = TaskRecord { kind: KIND_TASK, pad: 0, pad2: 0, tgid: tgid as u32, comm: bytes_of(name) };
+    if submit(KIND_TASK, record)
+        && let Some(place) = TASKS.get_ptr_mut(tgid as u32 & (TASKS_KNOWN - 1))
+    {
         // SAFETY: as above.
-        unsafe { place.write_volatile(now) };
+        unsafe { place.write_volatile(Task { tgid, name }) };
     }
+    0
 }
 
 /// The name of the process on the CPU.

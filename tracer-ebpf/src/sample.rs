@@ -210,25 +210,28 @@ pub(crate) fn unix_wakes(skb: Address) -> bool {
         unsafe { place.write_volatile(skb) };
     } else if !is_drawn {
         // Whatever was in this memory before, and was never read.
-        unix_reads(skb, true);
+        unix_is_read(skb);
     }
     is_drawn
 }
 
-/// Whether an `sk_buff` of a UNIX socket is of such a call. `is_last`: nothing of it is left now.
+/// Whether an `sk_buff` of a UNIX socket is of such a call.
 #[inline(always)]
-pub(crate) fn unix_reads(skb: Address, is_last: bool) -> bool {
-    if !is_on() {
-        return true;
-    }
-    let Some(place) = IN_QUEUE.get_ptr_mut(of(skb)) else { return false };
+pub(crate) fn unix_is_drawn(skb: Address) -> bool {
     // SAFETY: as above.
-    let is_it = unsafe { place.read_volatile() } == skb;
-    if is_it && is_last {
+    !is_on() || IN_QUEUE.get_ptr(of(skb)).is_some_and(|place| unsafe { place.read_volatile() } == skb)
+}
+
+/// Nothing of an `sk_buff` is left.
+#[inline(always)]
+pub(crate) fn unix_is_read(skb: Address) {
+    if is_on()
+        && unix_is_drawn(skb)
+        && let Some(place) = IN_QUEUE.get_ptr_mut(of(skb))
+    {
         // SAFETY: as above.
         unsafe { place.write_volatile(0) };
     }
-    is_it
 }
 
 /// Whether sequence number `a` comes after `b`.

@@ -45,23 +45,51 @@ pub(crate) fn weigh(word: u64, at: usize) -> u64 {
     word.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * at as u64 + 3) | 1)
 }
 
-/// 1 for 0, and 0 for all else. LLVM would make a branch of anything but assembly.
+/// 1 for 0, and 0 for all else.
 #[inline(always)]
 pub(crate) fn is_zero(value: u64) -> u64 {
+    mask_if_zero(value) & 1
+}
+
+/// All ones for 0, and 0 for all else. LLVM would make a branch of anything but assembly.
+#[inline(always)]
+pub(crate) fn mask_if_zero(value: u64) -> u64 {
     #[cfg(not(target_arch = "bpf"))]
-    let negative = value.wrapping_neg();
+    let mask = if value == 0 { u64::MAX } else { 0 };
     #[cfg(target_arch = "bpf")]
-    let negative = {
-        let mut negative = value;
-        // SAFETY: arithmetic on one register.
+    let mask = {
+        let (mut mask, mut negative) = (value, value);
+        // SAFETY: arithmetic on registers.
         unsafe {
             core::arch::asm!(
                 "{negative} = -{negative}",
+                "{mask} |= {negative}",
+                "{mask} s>>= 63",
+                "{mask} ^= -1",
+                mask = inout(reg) mask,
                 negative = inout(reg) negative,
                 options(pure, nomem, nostack)
             );
         }
-        negative
+        let _ = negative;
+        mask
     };
-    ((value | negative) >> 63) ^ 1
+    mask
+}
+
+/// All ones if the difference is negative, and 0 if it is not.
+#[inline(always)]
+pub(crate) fn mask_if_negative(difference: u64) -> u64 {
+    #[cfg(not(target_arch = "bpf"))]
+    let mask = (difference.cast_signed() >> 63).cast_unsigned();
+    #[cfg(target_arch = "bpf")]
+    let mask = {
+        let mut mask = difference;
+        // SAFETY: arithmetic on one register.
+        unsafe {
+            core::arch::asm!("{mask} s>>= 63", mask = inout(reg) mask, options(pure, nomem, nostack));
+        }
+        mask
+    };
+    mask
 }

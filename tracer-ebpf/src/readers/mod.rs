@@ -4,11 +4,13 @@
 
 mod calls;
 mod files;
+mod first;
 mod packets;
 mod routes;
 mod sched;
 mod sockets;
 mod unix;
+mod wanted;
 
 use crate::record::NO_HOP as EMPTY;
 

@@ -11,7 +11,7 @@ use crate::{
     filter,
     flow::{self, AF_INET, AF_INET6, AF_UNIX, Direction, FlowKey},
     kread::{self, Address, Copied, Fields as _, Pointer, Raw, offset},
-    packet::{NetworkHeader, Packet, TCP, UDP},
+    packet::{Network, NetworkHeader, Packet, TCP, UDP},
     record::{self, Hop, Meta, Probe},
     sample,
     words::is_zero,
@@ -319,7 +319,7 @@ pub(crate) fn consumed(args: &impl Args, probe: Probe, skb: usize) {
 fn datagram(probe: Probe, sk: impl Pointer, skb: impl Pointer, seen: u32) -> Option<Meta> {
     let mut packet = MaybeUninit::uninit();
     let packet: &mut Packet = kread::zeroed(&mut packet);
-    if !packet.read(skb, NetworkHeader::Recorded) || packet.key.protocol != UDP {
+    if !packet.read(Network::of(skb, NetworkHeader::Recorded)) || packet.key.protocol != UDP {
         return None;
     }
     // UDP lays other things over `skb->dev`, so the namespace is that of the socket.

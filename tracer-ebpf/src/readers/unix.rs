@@ -3,6 +3,7 @@
 mod held;
 mod known;
 mod names;
+mod settled;
 
 use tracer_common::{
     event::{KIND_UNIX, MARK_LISTENS, MARK_NOTHING_QUEUED, MARK_TAKEN, UnixRecord},
@@ -71,7 +72,12 @@ pub(crate) fn unix_connect(args: &impl Args, probe: Probe, socket: usize, addr: 
     if sk.is_null() {
         return;
     }
-    connects(probe, sk, Socket::of(sk), Name::kernel(args.arg(addr), args.arg(addr_len) as u32));
+    connects(
+        probe,
+        sk,
+        Socket::of(sk),
+        Name::kernel(args.pointer(addr).address(), args.arg(addr_len) as u32),
+    );
 }
 
 /// `name`: what it connects to. It may be another spelling of the name that the listener has.
@@ -108,26 +114,42 @@ pub(super) fn sends(probe: Probe, sk: impl Pointer, socket: Socket, len: u32, to
     if !filter::allows_unix() || !sample::unix_call() {
         return;
     }
+    if socket.socket_type == STREAM {
+        sends_on_stream(probe, sk, socket, len);
+        return;
+    }
     let meta = probe.now();
-    let Socket { socket_type, .. } = socket;
     // `unix_dgram_sendmsg` prefers the call's name to the connection. Other sockets take none.
-    let is_named = socket_type == DATAGRAM && to.is_given();
+    let is_named = socket.socket_type == DATAGRAM && to.is_given();
     let peer = if is_named { 0 } else { peer_of(sk) };
     let asks_name = filter::needed_of_unix() & filter::BY_NAME != 0;
     let to = to.only_if(is_named && asks_name);
     let wanted = is_wanted(look_up(&Looked { sk: sk.raw(), socket, peer }, &to, meta.marks()));
-    if !wanted && socket_type == STREAM {
-        return;
-    }
-    let nothing_queued = sk.field::<u32>(&offset::SOCK_WMEM_ALLOC) == NOTHING_ALLOCATED;
-    let marks = if nothing_queued { MARK_NOTHING_QUEUED } else { 0 };
-    let call = Unix { sk: sk.address(), peer, len, marks, ..EMPTY };
-    if socket_type != STREAM {
-        held::hold(&meta, &call, wanted);
-    }
+    let call = call_of(sk, peer, len);
+    held::hold(&meta, &call, wanted);
     if wanted {
         write(meta, socket.socket_type, call);
     }
+}
+
+#[inline(always)]
+fn sends_on_stream(probe: Probe, sk: impl Pointer, socket: Socket, len: u32) {
+    let now = probe.marks();
+    let (seen, peer) = known::find_sender(sk.address(), socket.inode, now).unwrap_or_else(|| {
+        let peer = peer_of(sk);
+        (look_up(&Looked { sk: sk.raw(), socket, peer }, &Name::NONE, now), peer)
+    });
+    if is_wanted(seen) {
+        write(probe.now(), socket.socket_type, call_of(sk, peer, len));
+    }
+}
+
+/// What is said of a call to send.
+#[inline(always)]
+fn call_of(sk: impl Pointer, peer: Address, len: u32) -> Unix {
+    let nothing_queued = sk.field::<u32>(&offset::SOCK_WMEM_ALLOC) == NOTHING_ALLOCATED;
+    let marks = if nothing_queued { MARK_NOTHING_QUEUED } else { 0 };
+    Unix { sk: sk.address(), peer, len, marks, ..EMPTY }
 }
 
 /// The socket at the other end. (A `struct unix_sock` begins with its `struct sock`.)
@@ -145,14 +167,15 @@ pub(super) fn woken(probe: Probe, sk: impl Pointer) {
     }
     let listens = sk.field::<u8>(&offset::SOCK_STATE) == LISTEN;
     let is_stream = sk.field::<u16>(&offset::SOCK_TYPE) == STREAM;
-    let (mut skb, mut sender, mut sender_inode, mut len, mut descriptors) = (0, 0, 0, 0, 0);
-    if let Some(newest) = newest(sk) {
-        let sender_sk = newest.pointer(&offset::SK_BUFF_SK);
-        (skb, sender, sender_inode) = (newest.address(), sender_sk.address(), inode(sender_sk));
-        (len, descriptors) = (newest.field(&offset::SK_BUFF_LEN), self::descriptors(newest));
-    }
-    if !listens && !sample::unix_wakes(skb) {
+    let newest = newest(sk);
+    if !listens && !sample::unix_wakes(newest.map_or(0, Pointer::address)) {
         return;
+    }
+    let (mut skb, mut sender, mut sender_inode, mut len, mut descriptors) = (0, 0, 0, 0, 0);
+    if let Some(newest) = newest {
+        let sender_sk = newest.pointer(&offset::SK_BUFF_SK);
+        (len, descriptors) = (newest.field(&offset::SK_BUFF_LEN), self::descriptors(newest));
+        (skb, sender, sender_inode) = (newest.address(), sender_sk.address(), inode(sender_sk));
     }
     // The `sk_buff` belongs to the sender's socket; that of a connection belongs to the server's new socket.
     let peer = if listens { peer_of(Raw(sender)) } else { sender };
@@ -169,7 +192,12 @@ pub(super) fn woken(probe: Probe, sk: impl Pointer) {
     };
     let is_of_caller = peer == caller.address();
     let caller_inode = if is_of_caller && !listens { sender_inode } else { inode(caller) };
-    let seen = seen_at_wake_up(sk, caller, caller_inode, is_held);
+    let seen = seen_at_wake_up(
+        sk,
+        caller,
+        Socket { inode: caller_inode, socket_type: sk.field(&offset::SOCK_TYPE) },
+        is_held,
+    );
     if is_of_caller && (listens || !is_stream) && filter::needed_of_unix() != 0 {
         held::queued(skb, sk.address(), seen);
     }
@@ -193,18 +221,33 @@ pub(super) fn woken(probe: Probe, sk: impl Pointer) {
 /// What was seen of a message whose reader is woken: of the sender's socket, `caller`, and of the reader's, `sk`. `is_held`:
 /// whether the call did not know its receiver.
 #[inline(always)]
-fn seen_at_wake_up(sk: impl Pointer, caller: Raw, inode: u32, is_held: bool) -> u32 {
+fn seen_at_wake_up(sk: impl Pointer, caller: Raw, socket: Socket, is_held: bool) -> u32 {
     if caller.is_null() {
         return 0;
     }
+    let now = filter::process();
+    let (seen, is_known) = known::find(caller.address(), socket.inode);
+    if socket.socket_type == STREAM && is_known && now & !seen == 0 && !is_held {
+        return seen;
+    }
+    let socket = u64::from(socket.inode) | u64::from(socket.socket_type) << 32 | u64::from(is_held) << 48;
+    unix_seen_at_wake_up(sk.address(), caller.address(), socket, now.into()) as u32
+}
+
+/// [`seen_at_wake_up`] of what is not known yet; verified by itself, as `unix_look_up` in `known`. `socket`: the caller's inode, the
+/// type of both, `is_held`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn unix_seen_at_wake_up(sk: u64, caller: u64, socket: u64, now: u64) -> u64 {
+    let (is_held, now) = (socket >> 48 != 0, now as u32);
     // All of a kind talk to their like.
-    let socket = Socket { inode, socket_type: sk.field(&offset::SOCK_TYPE) };
+    let socket = Socket { inode: socket as u32, socket_type: (socket >> 32) as u16 };
+    let (sk, caller) = (Raw(sk), Raw(caller));
     let is_datagram = socket.socket_type == DATAGRAM;
-    let (mut seen, is_known) = known::find(caller.address(), inode);
+    let (mut seen, is_known) = known::find(caller.address(), socket.inode);
     if !is_held {
         // The call was not seen (`io_uring`, say), but this is its thread. Each datagram may go to another receiver.
         let is_filtered = filter::needed_of_unix() != 0;
-        let now = filter::process();
         if is_datagram && is_filtered {
             seen = look_up(&Looked { sk: caller, socket, peer: sk.address() }, &Name::NONE, now);
         } else if now & !seen != 0 || !is_known {
@@ -215,10 +258,10 @@ fn seen_at_wake_up(sk: impl Pointer, caller: Raw, inode: u32, is_held: bool) -> 
         seen |= look_up(&Looked::at(sk), &Name::NONE, 0) & (filter::BY_NAME | BY_PROCESS);
         if is_wanted(seen) {
             let peer = if is_datagram { 0 } else { peer_of(caller) };
-            known::adopt(caller, peer, &Name::bound(sk.raw()), seen);
+            known::adopt(caller, peer, &Name::bound(sk), seen);
         }
     }
-    seen
+    seen.into()
 }
 
 /// A process takes an `sk_buff` off a socket's queue and frees it.
@@ -243,7 +286,7 @@ pub(super) fn connection_taken<P: Pointer>(probe: Probe, skb: P, sk: P) {
         return;
     }
     let peer = peer_of(sk);
-    if peer != 0 && is_wanted(seen_at_read(probe, skb.address(), peer, true)) {
+    if peer != 0 && is_wanted(seen_of_queued(probe, skb.address(), peer)) {
         write(
             probe.now(),
             sk.field(&offset::SOCK_TYPE),
@@ -252,18 +295,24 @@ pub(super) fn connection_taken<P: Pointer>(probe: Probe, skb: P, sk: P) {
     }
 }
 
-/// What was seen of what a process reads. `sk`: the sender's socket.
+/// What was seen of a datagram, or a connection, that a process takes off a queue. `sk`: the sender's socket.
 #[inline(always)]
-fn seen_at_read(probe: Probe, skb: Address, sk: Address, is_one_of_many: bool) -> u32 {
+fn seen_of_queued(probe: Probe, skb: Address, sk: Address) -> u32 {
     if filter::needed_of_unix() == 0 {
         return 0;
     }
-    let now = probe.marks();
-    let queued = if is_one_of_many { held::dequeued(skb) } else { None };
     // A datagram's sender may send to others, too.
-    let seen = queued.map_or_else(|| seen_of(sk), |queued| queued.seen);
+    match held::dequeued(skb) {
+        Some(queued) => used(queued.receiver, queued.seen, probe.marks()),
+        None => used(sk, seen_of(sk), probe.marks()),
+    }
+}
+
+/// What was seen of a socket that a process reads from, or whose data it reads: `seen`, and `now`.
+#[inline(always)]
+fn used(sk: Address, seen: u32, now: u32) -> u32 {
     if now & !seen != 0 {
-        mark(Raw(queued.map_or(sk, |queued| queued.receiver)), now);
+        mark(Raw(sk), now);
     }
     seen | now
 }
@@ -295,6 +344,12 @@ fn copies(probe: Probe, skb: impl Pointer, offset: Option<u32>, len: u32) {
         return;
     }
     let is_stream = sk.field::<u16>(&offset::SOCK_TYPE) == STREAM;
+    // Most of what is not wanted is told by this. (Of datagrams each may come from another sender.)
+    let (seen, now) = (if is_stream { seen_of(sk.address()) } else { 0 }, probe.marks());
+    let is_of_others = is_stream && !is_wanted(seen) && now & !seen == 0;
+    if is_of_others || !sample::unix_is_drawn(skb.address()) {
+        return;
+    }
     // `__skb_try_recv_from_queue` takes a datagram off the queue before it is copied, unless the call peeks. A stream's
     // `sk_buff` stays there meanwhile.
     let is_peeked = if is_stream { calls::peeks() } else { !skb.pointer(&offset::SK_BUFF_NEXT).is_null() };
@@ -310,10 +365,15 @@ fn copies(probe: Probe, skb: impl Pointer, offset: Option<u32>, len: u32) {
         None => 0,
     };
     let total: u32 = skb.field(&offset::SK_BUFF_LEN);
-    let is_last = !is_stream || offset.wrapping_add(len) >= total;
-    if !sample::unix_reads(skb.address(), is_last)
-        || !is_wanted(seen_at_read(probe, skb.address(), sk.address(), !is_stream))
-    {
+    if !is_stream || offset.wrapping_add(len) >= total {
+        sample::unix_is_read(skb.address());
+    }
+    let seen = if is_stream {
+        used(sk.address(), seen, now)
+    } else {
+        seen_of_queued(probe, skb.address(), sk.address())
+    };
+    if !is_wanted(seen) {
         return;
     }
     let meta = probe.now();

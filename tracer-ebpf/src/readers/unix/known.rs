@@ -2,7 +2,12 @@
 
 use aya_ebpf::{macros::map, maps::LruHashMap};
 
-use super::{super::sockets::inode, DATAGRAM, Looked, names::Name};
+use super::{
+    super::sockets::inode,
+    DATAGRAM, Looked, Socket,
+    names::Name,
+    settled::{self, Settled},
+};
 use crate::{
     filter::{self, BY_NAME, BY_PROCESS},
     kread::{Address, Pointer as _, Raw},
@@ -11,7 +16,7 @@ use crate::{
 /// [`Known::seen`]: its name was sent.
 const ANNOUNCED: u32 = 1 << 31;
 /// What is seen now: its name is to be sent, whether or not it is wanted.
-pub(super) const ANNOUNCE: u32 = 1 << 30;
+pub(super) const ANNOUNCE: u32 = 1 << 15;
 
 /// [`Known::peer`] of a socket that has not sent anything yet.
 const NOT_ASKED: Address = u64::MAX;
@@ -40,6 +45,12 @@ pub(super) fn is_wanted(seen: u32) -> bool {
 /// What was seen of a socket.
 #[inline(always)]
 pub(super) fn seen_of(sk: Address) -> u32 {
+    if filter::needed_of_unix() == 0 {
+        return 0;
+    }
+    if let Some(settled) = settled::find(sk) {
+        return settled.seen;
+    }
     // SAFETY: aligned words; the element of a socket that has gone may be another's by now, as its memory may be.
     unsafe { SOCKETS.get(sk) }.map_or(0, |known| known.seen)
 }
@@ -47,6 +58,11 @@ pub(super) fn seen_of(sk: Address) -> u32 {
 /// What was seen of the socket, and whether it has been looked up before.
 #[inline(always)]
 pub(super) fn find(sk: Address, inode: u32) -> (u32, bool) {
+    if let Some(settled) = settled::find(sk)
+        && settled.inode == inode
+    {
+        return (settled.seen, true);
+    }
     // SAFETY: as in `seen_of`.
     match unsafe { SOCKETS.get(sk) } {
         Some(known) => (known.seen, known.peer != NOT_ASKED && known.inode == inode),
@@ -55,10 +71,46 @@ pub(super) fn find(sk: Address, inode: u32) -> (u32, bool) {
 }
 
 /// What was seen of a socket, with what is seen now; announces it by name once it is wanted. `name`: what the call says of it.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn look_up(looked: &Looked, name: &Name, now: u32) -> u32 {
-    let Looked { sk, socket, peer } = *looked;
-    let inode = socket.inode;
+    let Looked { sk, socket: Socket { inode, socket_type }, peer } = *looked;
+    if !name.is_given()
+        && let Some(settled) = settled::find(sk.address())
+        && settled.inode == inode
+        && settled.peer == peer
+        && is_answer(settled.seen, now)
+    {
+        return settled.seen;
+    }
+    let socket = u64::from(inode) | u64::from(socket_type) << 32 | u64::from(now) << 48;
+    let [name_at, name_len] = name.words();
+    unix_look_up(sk.address(), socket, peer, name_at, name_len) as u32
+}
+
+/// [`look_up`] of the sender of a stream that has sent before: its socket stays connected with the same one. With where its data
+/// goes.
+#[inline(always)]
+pub(super) fn find_sender(sk: Address, inode: u32, now: u32) -> Option<(u32, Address)> {
+    let settled = settled::find(sk)?;
+    let is_it = settled.inode == inode && settled.peer != 0 && is_answer(settled.seen, now);
+    is_it.then_some((settled.seen, settled.peer))
+}
+
+/// Whether nothing is to be found out beyond what was seen, where `now` is seen.
+#[inline(always)]
+fn is_answer(seen: u32, now: u32) -> bool {
+    now & BY_PROCESS & !seen == 0 && (now & ANNOUNCE == 0 || seen & ANNOUNCED != 0)
+}
+
+/// [`look_up`] in the table. The verifier looks at it once for each program, however often it is called, as it has numbers for
+/// arguments and a name of its own (`BTF_FUNC_GLOBAL`); it would take seconds otherwise. `socket`: inode, type above it, and above
+/// that what is seen now.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn unix_look_up(sk: u64, socket: u64, peer: u64, name_at: u64, name_len: u64) -> u64 {
+    let (inode, socket_type, now) = (socket as u32, (socket >> 32) as u16, (socket >> 48) as u32);
+    let (sk, name) = (Raw(sk), Name::of_words([name_at, name_len]));
+    let changes = settled::changes();
     let mut before = Known { inode, seen: 0, peer: NOT_ASKED };
     // SAFETY: as in `seen_of`.
     if let Some(known) = unsafe { SOCKETS.get(sk.address()) }
@@ -72,7 +124,7 @@ pub(super) fn look_up(looked: &Looked, name: &Name, now: u32) -> u32 {
         seen |= process_of(peer);
     }
     let is_other = before.peer != peer || name.is_given();
-    if is_other && (name.is_given() || socket.socket_type == DATAGRAM) {
+    if is_other && (name.is_given() || socket_type == DATAGRAM) {
         // What it was called does not hold for this receiver.
         seen &= !(BY_NAME | ANNOUNCED);
     }
@@ -85,12 +137,12 @@ pub(super) fn look_up(looked: &Looked, name: &Name, now: u32) -> u32 {
         if filter::needed_of_unix() & BY_NAME != 0 {
             // One after the other: the stack has no room for a list of them.
             let mut consider = |candidate: Name| {
-                if seen & BY_NAME == 0 && candidate.is_given() && candidate.is_wanted() != 0 {
+                if seen & BY_NAME == 0 && candidate.is_given() && candidate.is_wanted() {
                     seen |= BY_NAME;
                     shown = candidate;
                 }
             };
-            consider(*name);
+            consider(name);
             consider(own);
             consider(other);
         }
@@ -101,33 +153,49 @@ pub(super) fn look_up(looked: &Looked, name: &Name, now: u32) -> u32 {
     if before.seen != seen || before.peer != peer {
         let _ = SOCKETS.insert(sk.address(), Known { inode, seen, peer }, 0);
     }
-    seen
+    if before.seen != seen {
+        settled::change();
+    }
+    if !name.is_given() && (seen & ANNOUNCED != 0 || !is_wanted(seen)) {
+        settled::keep(sk.address(), Settled { inode, seen, peer }, changes);
+    }
+    seen.into()
 }
 
 /// A socket is wanted because of what it is connected with, or was sent to: `name`.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn adopt(sk: Raw, peer: Address, name: &Name, seen: u32) {
+    let [name_at, name_len] = name.words();
+    unix_adopt(sk.address(), peer, name_at, name_len, seen.into());
+}
+
+/// [`adopt`], as `unix_look_up`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn unix_adopt(sk: u64, peer: u64, name_at: u64, name_len: u64, seen: u64) -> u64 {
+    let sk = Raw(sk);
     let inode = inode(sk);
-    let announced = if name.announce(sk, inode) { ANNOUNCED } else { 0 };
-    let _ = SOCKETS.insert(sk.address(), Known { inode, seen: seen | announced, peer }, 0);
+    let announced = if Name::of_words([name_at, name_len]).announce(sk, inode) { ANNOUNCED } else { 0 };
+    let _ = SOCKETS.insert(sk.address(), Known { inode, seen: seen as u32 | announced, peer }, 0);
+    settled::change();
+    0
 }
 
 /// A wanted process uses a socket.
 #[inline(never)]
 pub(super) fn mark(sk: Raw, now: u32) {
     let inode = inode(sk);
-    if let Some(known) = SOCKETS.get_ptr_mut(sk.address()) {
-        // SAFETY: a live element of the map; an update that is lost is made by the next message.
-        unsafe {
-            // One that its process has closed has none any more.
-            if (*known).inode == inode || inode == 0 {
-                (*known).seen |= now;
-                return;
-            }
+    let known = SOCKETS.get_ptr_mut(sk.address());
+    // SAFETY: a live element of the map; an update that is lost is made by the next message. One that its process has closed
+    // has no inode any more.
+    match known {
+        Some(known) if unsafe { (*known).inode } == inode || inode == 0 => unsafe { (*known).seen |= now },
+        // It is announced when it first sends.
+        _ => {
+            let _ = SOCKETS.insert(sk.address(), Known { inode, seen: now, peer: NOT_ASKED }, 0);
         }
     }
-    // It is announced when it first sends.
-    let _ = SOCKETS.insert(sk.address(), Known { inode, seen: now, peer: NOT_ASKED }, 0);
+    settled::change();
 }
 
 /// `BY_PROCESS` if a wanted process was seen to use a socket.

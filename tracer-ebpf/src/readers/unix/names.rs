@@ -91,22 +91,23 @@ impl Name {
         if is_read { self.len } else { 0 }
     }
 
-    /// `filter::BY_NAME` if it is a wanted one. Word by word, as the stack has no room for all of it.
-    #[inline(never)]
-    pub(super) fn is_wanted(&self) -> u32 {
-        let Self { at, len, is_user } = *self;
-        filter::unix_name(len, |index| {
-            let begin = index as u32 * 8;
-            let len = len.saturating_sub(begin).min(8);
-            let from = at.wrapping_add(begin.into());
-            let mut word = 0u64;
-            if is_user != 0 {
-                kread::read_user_bytes(from, &mut word, len);
-            } else {
-                kread::read_bytes(from, &mut word, len);
-            }
-            word
-        })
+    /// Whether it is a wanted one.
+    #[inline(always)]
+    pub(super) fn is_wanted(&self) -> bool {
+        let [at, len] = self.words();
+        unix_name_is_wanted(at, len) != 0
+    }
+
+    /// As numbers: where it is; its length, and above that whose memory it is in.
+    #[inline(always)]
+    pub(super) fn words(&self) -> [u64; 2] {
+        [self.at, u64::from(self.is_user) << 32 | u64::from(self.len)]
+    }
+
+    /// The opposite of [`words`](Self::words).
+    #[inline(always)]
+    pub(super) fn of_words([at, len]: [u64; 2]) -> Self {
+        Self { at, len: len as u32, is_user: (len >> 32) as u32 }
     }
 
     /// Says that a socket is called so; whether there was room to.
@@ -137,4 +138,24 @@ impl Name {
         record::send(entry);
         true
     }
+}
+
+/// [`Name::is_wanted`]: verified by itself, as `unix_look_up` in `known`. Word by word, as the stack has no room for all of it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn unix_name_is_wanted(at: u64, len: u64) -> u64 {
+    let Name { at, len, is_user } = Name::of_words([at, len]);
+    let is_wanted = filter::is_unix_name(len, |index| {
+        let begin = index as u32 * 8;
+        let len = len.saturating_sub(begin).min(8);
+        let from = at.wrapping_add(begin.into());
+        let mut word = 0u64;
+        if is_user != 0 {
+            kread::read_user_bytes(from, &mut word, len);
+        } else {
+            kread::read_bytes(from, &mut word, len);
+        }
+        word
+    });
+    is_wanted.into()
 }
