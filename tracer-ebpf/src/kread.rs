@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     Global,
-    helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user},
+    helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_skc_to_tcp_sock},
 };
 
 macro_rules! offsets {
@@ -169,6 +169,10 @@ pub(crate) trait Pointer: Fields {
         Raw(self.address())
     }
 
+    /// Of a `struct sock` the `struct tcp_sock` that it is the beginning of; null if it is none. Only of arguments: on newer kernels the
+    /// helper wants a pointer that is trusted.
+    fn tcp_sock(self) -> Self;
+
     /// Whether it points to nothing. Of some pointers the verifier wants to know before their fields are loaded.
     fn is_null(self) -> bool;
 }
@@ -208,6 +212,12 @@ impl Pointer for Typed {
     }
 
     #[inline(always)]
+    fn tcp_sock(self) -> Self {
+        // SAFETY: the verifier accepts nothing but a socket.
+        Self(unsafe { bpf_skc_to_tcp_sock(self.0 as *mut _) } as Address)
+    }
+
+    #[inline(always)]
     fn is_null(self) -> bool {
         self.0 == 0
     }
@@ -236,6 +246,11 @@ impl Pointer for Raw {
     #[inline(always)]
     fn address(self) -> Address {
         self.0
+    }
+
+    #[inline(always)]
+    fn tcp_sock(self) -> Self {
+        self
     }
 
     #[inline(always)]

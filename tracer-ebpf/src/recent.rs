@@ -124,7 +124,8 @@ impl Place {
         self.set(Word::Head, head);
         self.set(Word::Ends, ends);
         self.set(Word::Stage, point as u64);
-        self.set(Word::Sum, sum([skb.address(), head, ends, device], facts));
+        // `begun` with both words added.
+        self.set(Word::Sum, begun.wrapping_add(sum([0, head, ends, 0], NO_FACTS)));
     }
 
     #[inline(always)]
@@ -152,6 +153,8 @@ struct Facts {
     numbers: u64,
     payload: u64,
 }
+
+const NO_FACTS: Facts = Facts { flow: 0, numbers: 0, payload: 0 };
 
 /// Over all that tells a packet from others, and what is said of it.
 #[inline(always)]

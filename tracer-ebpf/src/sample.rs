@@ -11,6 +11,7 @@
 use aya_ebpf::{Global, helpers::generated::bpf_get_prandom_u32, macros::map, maps::Array};
 
 use crate::{
+    flow::FlowKey,
     kread::{Address, Pointer, offset},
     packet::{Packet, TCP},
     record,
@@ -31,14 +32,15 @@ const UNDER_WAY: u32 = 1 << 22;
 const TIME_WAIT: u8 = 6;
 const NEW_SYN_RECV: u8 = 12;
 
-/// A socket or flow, the numbers of the first byte of a call and of that behind its last one, and the sum of both words.
-type Call = [u64; 3];
+/// A socket or flow, the numbers of the first byte of a call and of that behind its last one, the socket that sends where it is
+/// a flow's, and the sum of all words.
+type Call = [u64; 4];
 
 /// By socket.
 #[map]
 static SENDING: Array<Call> = Array::with_max_entries(PLACES, 0);
 
-/// By the number of the flow.
+/// By the [name](flow_name) of the flow.
 #[map]
 static CALLS_OF_FLOWS: Array<Call> = Array::with_max_entries(PLACES, 0);
 
@@ -67,31 +69,44 @@ pub(crate) fn draw() -> bool {
     !is_on() || is_multiple(unsafe { bpf_get_prandom_u32() })
 }
 
+/// What a flow is called here: its number is only to be had by a look-up, which most packets are spared. Two flows that have the same
+/// name, of 2^64, are traced together.
+#[inline(always)]
+fn flow_name(key: &FlowKey) -> u64 {
+    let ports = u64::from(key.sport) << 48 | u64::from(key.dport) << 32 | u64::from(key.netns);
+    let mut name = 0;
+    for word in [ports, key.saddr[0], key.daddr[0], key.saddr[1], key.daddr[1]] {
+        name = mix(name, word);
+    }
+    name
+}
+
 /// A call to send `len` bytes, from `seq` on, on a TCP socket was drawn. Says whether it is traced: another one on the same socket,
 /// shortly before it, may be under way.
 #[inline(always)]
-pub(crate) fn sends(sk: Address, flow: u64, seq: u32, len: u32) -> bool {
+pub(crate) fn sends(sk: Address, key: &FlowKey, seq: u32, len: u32) -> bool {
     if !is_on() {
         return true;
     }
-    if let Some([_, to]) = find(&CALLS_OF_FLOWS, flow)
-        && seq.wrapping_sub(to) < UNDER_WAY
+    let flow = flow_name(key);
+    if let Some(before) = find(&CALLS_OF_FLOWS, flow)
+        && seq.wrapping_sub(before.to()) < UNDER_WAY
     {
         return false;
     }
     // Where its length is not known, what carries its first byte.
     let end = seq.wrapping_add(if len.cast_signed() <= 0 { 1 } else { len });
     let range = u64::from(end) << 32 | u64::from(seq);
-    keep(&SENDING, sk, range);
-    keep(&CALLS_OF_FLOWS, flow, range);
+    keep(&SENDING, sk, range, 0);
+    keep(&CALLS_OF_FLOWS, flow, range, sk);
     true
 }
 
 /// A segment that is traced has come into another namespace, or from another machine: what waits for it there is, too.
 #[inline(always)]
-pub(crate) fn carries(packet: &Packet, flow: u64) {
+pub(crate) fn carries(packet: &Packet) {
     let end = packet.seq.wrapping_add(packet.len);
-    keep(&CALLS_OF_FLOWS, flow, u64::from(end) << 32 | u64::from(packet.seq));
+    keep(&CALLS_OF_FLOWS, flow_name(&packet.key), u64::from(end) << 32 | u64::from(packet.seq), 0);
 }
 
 /// A packet that is not traced leaves through a device that may lead into another namespace.
@@ -124,9 +139,11 @@ pub(crate) fn passes_by(skb: impl Pointer, sk: impl Pointer) -> bool {
 
 /// Whether a segment carries data of a call that was drawn.
 #[inline(always)]
-pub(crate) fn has_part(packet: &Packet, flow: u64) -> bool {
-    let Some([from, to]) = find(&CALLS_OF_FLOWS, flow) else { return false };
-    packet.seq.wrapping_sub(from) < to.wrapping_sub(from) || from.wrapping_sub(packet.seq) < packet.len
+pub(crate) fn has_part(packet: &Packet) -> bool {
+    find(&CALLS_OF_FLOWS, flow_name(&packet.key)).is_some_and(|call| {
+        let (from, to) = (call.from(), call.to());
+        packet.seq.wrapping_sub(from) < to.wrapping_sub(from) || from.wrapping_sub(packet.seq) < packet.len
+    })
 }
 
 /// Whether a packet that is seen for the first time, and is no part of a call, is drawn. `is_loopback`: that is the only device
@@ -161,23 +178,33 @@ fn is_multiple(number: u32) -> bool {
     number.checked_rem(SAMPLE.load()) == Some(0)
 }
 
+/// Whether a call on a TCP flow was drawn, and not read up to now.
+#[inline(always)]
+pub(crate) fn has_call(key: &FlowKey) -> bool {
+    !is_on() || find(&CALLS_OF_FLOWS, flow_name(key)).is_some()
+}
+
 /// Whether data of a call that was drawn comes before `seq`, up to which a TCP socket has received.
 #[inline(always)]
-pub(crate) fn arrives(flow: u64, seq: u32) -> bool {
-    !is_on() || find(&CALLS_OF_FLOWS, flow).is_some_and(|[from, _]| is_after(seq, from))
+pub(crate) fn arrives(key: &FlowKey, seq: u32) -> bool {
+    !is_on() || find(&CALLS_OF_FLOWS, flow_name(key)).is_some_and(|call| is_after(seq, call.from()))
 }
 
 /// The same for what was read; after its last byte the call is over.
 #[inline(always)]
-pub(crate) fn is_read(flow: u64, seq: u32) -> bool {
+pub(crate) fn is_read(key: &FlowKey, seq: u32) -> bool {
     if !is_on() {
         return true;
     }
-    let Some([from, to]) = find(&CALLS_OF_FLOWS, flow) else { return false };
-    if !is_after(to, seq) {
+    let flow = flow_name(key);
+    let Some(call) = find(&CALLS_OF_FLOWS, flow) else { return false };
+    if !is_after(call.to(), seq) {
         forget(&CALLS_OF_FLOWS, flow);
+        if find(&SENDING, call.sk).is_some_and(|sending| sending.range == call.range) {
+            forget(&SENDING, call.sk);
+        }
     }
-    is_after(seq, from)
+    is_after(seq, call.from())
 }
 
 /// The thread on the CPU calls send on a UNIX socket; whether that was drawn.
@@ -246,9 +273,9 @@ fn of(name: u64) -> u32 {
 }
 
 #[inline(always)]
-fn keep(calls: &Array<Call>, name: u64, range: u64) {
+fn keep(calls: &Array<Call>, name: u64, range: u64, sk: Address) {
     if let Some(place) = calls.get_ptr_mut(of(name)) {
-        let words = [name, range, weigh(name, 0).wrapping_add(weigh(range, 1))];
+        let words = [name, range, sk, sum(name, range, sk)];
         for (at, word) in words.into_iter().enumerate() {
             // SAFETY: within an aligned element that lives as long as the map; volatile, as others write it.
             unsafe { place.cast::<u64>().add(at).write_volatile(word) };
@@ -256,15 +283,42 @@ fn keep(calls: &Array<Call>, name: u64, range: u64) {
     }
 }
 
-/// Where the call of a socket or flow begins and ends.
 #[inline(always)]
-fn find(calls: &Array<Call>, name: u64) -> Option<[u32; 2]> {
+fn sum(name: u64, range: u64, sk: Address) -> u64 {
+    weigh(name, 0).wrapping_add(weigh(range, 1)).wrapping_add(weigh(sk, 2))
+}
+
+/// A call that was drawn.
+#[derive(Clone, Copy)]
+struct Drawn {
+    range: u64,
+    /// The socket that sends, 0 if that is not known.
+    sk: Address,
+}
+
+impl Drawn {
+    /// The number of its first byte.
+    #[inline(always)]
+    fn from(self) -> u32 {
+        self.range as u32
+    }
+
+    /// The number of the byte behind its last one.
+    #[inline(always)]
+    fn to(self) -> u32 {
+        (self.range >> 32) as u32
+    }
+}
+
+/// The call of a socket or flow.
+#[inline(always)]
+fn find(calls: &Array<Call>, name: u64) -> Option<Drawn> {
     let place = calls.get_ptr(of(name))?;
     // SAFETY: as above.
     let word = |at| unsafe { place.cast::<u64>().add(at).read_volatile() };
-    let range: u64 = word(1);
-    let is_it = word(0) == name && word(2) == weigh(name, 0).wrapping_add(weigh(range, 1));
-    is_it.then_some([range as u32, (range >> 32) as u32])
+    let (range, sk): (u64, Address) = (word(1), word(2));
+    let is_it = name != 0 && word(0) == name && word(3) == sum(name, range, sk);
+    is_it.then_some(Drawn { range, sk })
 }
 
 #[inline(always)]

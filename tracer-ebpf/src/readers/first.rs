@@ -111,7 +111,7 @@ extern "C" fn packet_on_device(skb: u64, sk_or_cpu: u64, network: u64, sizes: u6
         _ if is_from_device != 0 => First::Arriving,
         _ => First::Leaving,
     };
-    if !is_in_sample(Raw(skb), packet, flow, first) {
+    if !is_in_sample(Raw(skb), packet, first) {
         if is_sent_datagram {
             sockets::forget_call();
         }
@@ -193,13 +193,13 @@ pub(super) enum First {
 
 /// Whether a wanted packet is one of those that are traced.
 #[inline(always)]
-pub(super) fn is_in_sample(skb: impl Pointer, packet: &Packet, flow: u64, first: First) -> bool {
+pub(super) fn is_in_sample(skb: impl Pointer, packet: &Packet, first: First) -> bool {
     if !sample::is_on() {
         return true;
     }
     let fingerprint = packet.fingerprint();
     let is_data = packet.key.protocol == TCP && packet.len != 0;
-    if is_data && sample::has_part(packet, flow) {
+    if is_data && sample::has_part(packet) {
         return true;
     }
     let is_drawn = match first {
@@ -212,7 +212,7 @@ pub(super) fn is_in_sample(skb: impl Pointer, packet: &Packet, flow: u64, first:
                 || !sample::has_left(skb.address(), fingerprint) && sample::itself(skb, packet, false);
             // In this namespace its flow has another number.
             if is_drawn && is_data {
-                sample::carries(packet, flow);
+                sample::carries(packet);
             }
             is_drawn
         }

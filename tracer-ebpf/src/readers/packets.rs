@@ -292,7 +292,7 @@ fn write(
     }
     let meta = probe.now();
     let flow = flow::number_of(packet, seen | meta.marks())?;
-    if !first::is_in_sample(skb, packet, flow, first) {
+    if !first::is_in_sample(skb, packet, first) {
         return None;
     }
     let skb = skb.address();

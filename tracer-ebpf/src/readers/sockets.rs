@@ -2,7 +2,7 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{macros::map, maps::LruHashMap};
+use aya_ebpf::{Global, macros::map, maps::LruHashMap};
 use tracer_common::{event::MARK_TO_PEER, probes::Point};
 
 use super::{EMPTY, packets, sched, unix};
@@ -35,8 +35,8 @@ fn sends_tcp(probe: Probe, sk: impl Pointer, len: u32) {
     if sample::draw()
         && let Some((meta, flow)) = tcp_flow(probe, sk, Direction::Out, key)
     {
-        let seq = sk.raw().field(&offset::TCP_SOCK_WRITE_SEQ);
-        if !sample::sends(sk.address(), flow, seq, len) {
+        let seq = number(sk, &offset::TCP_SOCK_WRITE_SEQ);
+        if !sample::sends(sk.address(), key, seq, len) {
             return;
         }
         record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
@@ -54,7 +54,7 @@ pub(super) fn sends_tcp_by_file(probe: Probe, sk: Raw, netns: u32, len: u32) {
     (key.protocol, key.netns) = (TCP, netns);
     if let Some((meta, flow)) = wanted_flow(probe, key) {
         let seq = sk.field(&offset::TCP_SOCK_WRITE_SEQ);
-        if !sample::sends(sk.address(), flow, seq, len) {
+        if !sample::sends(sk.address(), key, seq, len) {
             return;
         }
         record::hop(meta, Hop { sk: sk.address(), flow, seq, len, ..EMPTY });
@@ -187,8 +187,8 @@ fn tcp_readable(probe: Probe, sk: impl Pointer) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if let Some((meta, flow)) = tcp_flow(probe, sk, Direction::In, key) {
-        let seq = sk.raw().field(&offset::TCP_SOCK_RCV_NXT);
-        if sample::arrives(flow, seq) {
+        let seq = number(sk, &offset::TCP_SOCK_RCV_NXT);
+        if sample::arrives(key, seq) {
             record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
             sched::will_wake(meta, sk);
         }
@@ -239,8 +239,8 @@ pub(crate) fn read_up_to(args: &impl Args, probe: Probe, sk: usize) {
     // `tcp_read_sock` comes here from softirqs, too; only a process owns the socket meanwhile.
     let probe = probe.in_process_if(sk.field::<u32>(&offset::SOCK_OWNED) != 0);
     if let Some((meta, flow)) = tcp_flow(probe, sk, Direction::In, key) {
-        let seq = sk.raw().field(&offset::TCP_SOCK_COPIED_SEQ);
-        if sample::is_read(flow, seq) {
+        let seq = number(sk, &offset::TCP_SOCK_COPIED_SEQ);
+        if sample::is_read(key, seq) {
             record::hop(meta, Hop { sk: sk.address(), flow, seq, ..EMPTY });
         }
     }
@@ -327,10 +327,20 @@ fn datagram(probe: Probe, sk: impl Pointer, skb: impl Pointer, seen: u32) -> Opt
     packets::write_received(probe, skb, sk.address(), packet, seen)
 }
 
+/// A field of a TCP socket beyond what all sockets have. `sk`: an argument.
+#[inline(always)]
+fn number(sk: impl Pointer, field: &Global<u32>) -> u32 {
+    let tcp = sk.tcp_sock();
+    if tcp.is_null() { 0 } else { tcp.field(field) }
+}
+
 /// The flow of a connected TCP socket, and the moment; `None` if it is none, or not wanted. Fills in the flow.
 #[inline(always)]
 fn tcp_flow(probe: Probe, sk: impl Pointer, direction: Direction, key: &mut FlowKey) -> Option<(Meta, u64)> {
-    if flow::of_socket(sk, direction, key) && key.protocol == TCP { wanted_flow(probe, key) } else { None }
+    let is_tcp = flow::of_socket(sk, direction, key) && key.protocol == TCP;
+    // What comes in was sent in a call, which was drawn, or was not.
+    let may_be = is_tcp && (direction == Direction::Out || sample::has_call(key));
+    if may_be { wanted_flow(probe, key) } else { None }
 }
 
 #[inline(always)]
