@@ -13,7 +13,7 @@ use aya_ebpf::{Global, helpers::generated::bpf_get_prandom_u32, macros::map, map
 use crate::{
     flow::FlowKey,
     kread::{Address, Pointer, offset},
-    packet::{Packet, TCP},
+    packet::TCP,
     record,
     words::{mix, weigh},
 };
@@ -72,7 +72,7 @@ pub(crate) fn draw() -> bool {
 /// What a flow is called here: its number is only to be had by a look-up, which most packets are spared. Two flows that have the same
 /// name, of 2^64, are traced together.
 #[inline(always)]
-fn flow_name(key: &FlowKey) -> u64 {
+pub(crate) fn flow_name(key: &FlowKey) -> u64 {
     let ports = u64::from(key.sport) << 48 | u64::from(key.dport) << 32 | u64::from(key.netns);
     let mut name = 0;
     for word in [ports, key.saddr[0], key.daddr[0], key.saddr[1], key.daddr[1]] {
@@ -95,18 +95,28 @@ pub(crate) fn sends(sk: Address, key: &FlowKey, seq: u32, len: u32) -> bool {
         return false;
     }
     // Where its length is not known, what carries its first byte.
-    let end = seq.wrapping_add(if len.cast_signed() <= 0 { 1 } else { len });
-    let range = u64::from(end) << 32 | u64::from(seq);
+    let range = range(seq, if len.cast_signed() <= 0 { 1 } else { len });
     keep(&SENDING, sk, range, 0);
     keep(&CALLS_OF_FLOWS, flow, range, sk);
     true
 }
 
+/// The numbers of the first byte of so many from `seq` on, and of that behind the last one.
+#[inline(always)]
+pub(crate) fn range(seq: u32, len: u32) -> u64 {
+    u64::from(seq.wrapping_add(len)) << 32 | u64::from(seq)
+}
+
+/// Whether there is no byte.
+#[inline(always)]
+pub(crate) fn is_empty(range: u64) -> bool {
+    range as u32 == (range >> 32) as u32
+}
+
 /// A segment that is traced has come into another namespace, or from another machine: what waits for it there is, too.
 #[inline(always)]
-pub(crate) fn carries(packet: &Packet) {
-    let end = packet.seq.wrapping_add(packet.len);
-    keep(&CALLS_OF_FLOWS, flow_name(&packet.key), u64::from(end) << 32 | u64::from(packet.seq), 0);
+pub(crate) fn carries(flow: u64, range: u64) {
+    keep(&CALLS_OF_FLOWS, flow, range, 0);
 }
 
 /// A packet that is not traced leaves through a device that may lead into another namespace.
@@ -139,21 +149,18 @@ pub(crate) fn passes_by(skb: impl Pointer, sk: impl Pointer) -> bool {
 
 /// Whether a segment carries data of a call that was drawn.
 #[inline(always)]
-pub(crate) fn has_part(packet: &Packet) -> bool {
-    find(&CALLS_OF_FLOWS, flow_name(&packet.key)).is_some_and(|call| {
+pub(crate) fn has_part(flow: u64, range: u64) -> bool {
+    find(&CALLS_OF_FLOWS, flow).is_some_and(|call| {
+        let (seq, end) = (range as u32, (range >> 32) as u32);
         let (from, to) = (call.from(), call.to());
-        packet.seq.wrapping_sub(from) < to.wrapping_sub(from) || from.wrapping_sub(packet.seq) < packet.len
+        seq.wrapping_sub(from) < to.wrapping_sub(from) || from.wrapping_sub(seq) < end.wrapping_sub(seq)
     })
 }
 
-/// Whether a packet that is seen for the first time, and is no part of a call, is drawn. `is_loopback`: that is the only device
-/// that it passes. Where there are others it may be seen for the first time more than once, and what decides is what it says.
+/// Whether a packet on the loopback device that is seen for the first time, and is no part of a call, is drawn.
 #[inline(always)]
-pub(crate) fn itself(skb: impl Pointer, packet: &Packet, is_loopback: bool) -> bool {
-    if !is_loopback {
-        return is_chosen(mix(packet.fingerprint(), packet.first_bytes));
-    }
-    let by_time = if packet.key.protocol == TCP { by_time(skb) } else { None };
+pub(crate) fn itself(skb: impl Pointer, is_tcp: bool) -> bool {
+    let by_time = if is_tcp { by_time(skb) } else { None };
     by_time.unwrap_or_else(draw)
 }
 
@@ -163,18 +170,13 @@ pub(crate) fn itself(skb: impl Pointer, packet: &Packet, is_loopback: bool) -> b
 fn by_time(skb: impl Pointer) -> Option<bool> {
     match skb.field::<u64>(&offset::SK_BUFF_TSTAMP) {
         0 => None,
-        sent_ns => Some(is_chosen(mix(mix(0, skb.address()), sent_ns))),
+        sent_ns => Some(is_multiple((mix(mix(0, skb.address()), sent_ns) >> 32) as u32)),
     }
-}
-
-#[inline(always)]
-fn is_chosen(hash: u64) -> bool {
-    is_multiple((hash >> 32) as u32)
 }
 
 /// Whether one of so many numbers is this one. (A plain remainder panics for zero, which no program may.)
 #[inline(always)]
-fn is_multiple(number: u32) -> bool {
+pub(crate) fn is_multiple(number: u32) -> bool {
     number.checked_rem(SAMPLE.load()) == Some(0)
 }
 

@@ -7,15 +7,17 @@ use tracer_common::{
     probes::Point,
 };
 
-use super::{sockets, wanted};
+use super::{
+    drawn::{First, is_drawn},
+    sockets, wanted,
+};
 use crate::{
     filter,
     flow::{self, LOOPBACK},
     kread::{self, Address, Fields as _, Pointer, Raw, offset},
-    packet::{Network, NetworkHeader, Packet, TCP, UDP},
+    packet::{Network, NetworkHeader, Packet, UDP},
     recent,
     record::{self, Hop, Meta, Probe},
-    sample,
     words::mask_if_zero,
 };
 
@@ -111,7 +113,7 @@ extern "C" fn packet_on_device(skb: u64, sk_or_cpu: u64, network: u64, sizes: u6
         _ if is_from_device != 0 => First::Arriving,
         _ => First::Leaving,
     };
-    if !is_in_sample(Raw(skb), packet, first) {
+    if !is_drawn(skb, packet, first) {
         if is_sent_datagram {
             sockets::forget_call();
         }
@@ -135,7 +137,7 @@ extern "C" fn packet_on_device(skb: u64, sk_or_cpu: u64, network: u64, sizes: u6
         marks |= MARK_SEVERAL & !is_whole as u16;
     }
     if wanted::are_kept() && is_to_backlog == 0 {
-        wanted::keep(skb, packet);
+        wanted::keep(skb, packet.fingerprint());
     }
     if filter::needed_of_flow() != 0 && meta.is_at_driver() {
         flow::leaves(&meta, skb, packet);
@@ -176,57 +178,6 @@ fn was_not_seen(skb: Address) {
     if filter::has_namespaces() {
         wanted::forget(skb);
     }
-}
-
-/// Where a packet may be seen for the first time.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum First {
-    /// It was seen before, if it is one of those that are traced.
-    Never,
-    /// Its sender hands it to the loopback device, which is the only one that it passes.
-    OnLoopback,
-    /// Its sender hands it to another device, or that device's driver has it.
-    Leaving,
-    /// It comes from another device: from another machine, or another namespace of this one.
-    Arriving,
-}
-
-/// Whether a wanted packet is one of those that are traced.
-#[inline(always)]
-pub(super) fn is_in_sample(skb: impl Pointer, packet: &Packet, first: First) -> bool {
-    if !sample::is_on() {
-        return true;
-    }
-    let fingerprint = packet.fingerprint();
-    let is_data = packet.key.protocol == TCP && packet.len != 0;
-    if is_data && sample::has_part(packet) {
-        return true;
-    }
-    let is_drawn = match first {
-        First::Never => return !is_data && wanted::is_kept(skb.address(), packet),
-        First::OnLoopback => !is_data && sample::itself(skb, packet, true),
-        First::Leaving => !is_data && sample::itself(skb, packet, false),
-        First::Arriving => {
-            let is_kept = wanted::is_kept(skb.address(), packet);
-            let is_drawn = is_kept
-                || !sample::has_left(skb.address(), fingerprint) && sample::itself(skb, packet, false);
-            // In this namespace its flow has another number.
-            if is_drawn && is_data {
-                sample::carries(packet);
-            }
-            is_drawn
-        }
-    };
-    if is_drawn {
-        wanted::keep(skb.address(), packet);
-    } else {
-        // Whatever was in this memory before.
-        wanted::forget(skb.address());
-        if first == First::Leaving {
-            sample::leaves(skb.address(), fingerprint);
-        }
-    }
-    is_drawn
 }
 
 /// Writes the record of a packet.

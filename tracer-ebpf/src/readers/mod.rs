@@ -3,6 +3,7 @@
 //! What a reader puts into `seq`, `len` and `aux` is part of the wire format and is said at each.
 
 mod calls;
+mod drawn;
 mod files;
 mod first;
 mod packets;

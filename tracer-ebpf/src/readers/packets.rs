@@ -14,7 +14,8 @@ use tracer_common::{
 
 use super::{
     EMPTY,
-    first::{self, First, On},
+    drawn::{First, is_drawn},
+    first::{self, On},
     wanted,
 };
 use crate::{
@@ -292,10 +293,10 @@ fn write(
     }
     let meta = probe.now();
     let flow = flow::number_of(packet, seen | meta.marks())?;
-    if !first::is_in_sample(skb, packet, first) {
+    let skb = skb.address();
+    if !is_drawn(skb, packet, first) {
         return None;
     }
-    let skb = skb.address();
     first::record(meta, skb, sk, 0, packet, flow, AUX_UNKNOWN);
     Some(meta)
 }

@@ -10,15 +10,15 @@ static WANTED: LruHashMap<u64, u64> = LruHashMap::with_max_entries(16384, 0);
 
 /// Whether the packet in this memory is one that was wanted.
 #[inline(always)]
-pub(super) fn is_kept(skb: Address, packet: &Packet) -> bool {
+pub(super) fn is_kept(skb: Address, fingerprint: u64) -> bool {
     // SAFETY: an LRU map may hand this entry to another packet meanwhile, whose fingerprint is another one.
-    unsafe { WANTED.get(skb) }.copied() == Some(packet.fingerprint())
+    unsafe { WANTED.get(skb) }.copied() == Some(fingerprint)
 }
 
-/// The packet in this memory is wanted.
+/// The packet in this memory, which has this `Packet::fingerprint`, is wanted.
 #[inline(always)]
-pub(super) fn keep(skb: Address, packet: &Packet) {
-    let _ = WANTED.insert(skb, packet.fingerprint(), 0);
+pub(super) fn keep(skb: Address, fingerprint: u64) {
+    let _ = WANTED.insert(skb, fingerprint, 0);
 }
 
 /// That in this memory is not, or not any more.
@@ -39,7 +39,7 @@ pub(super) fn was_wanted(skb: Address, packet: &Packet) -> bool {
     if !are_kept() {
         return true;
     }
-    let was = is_kept(skb, packet);
+    let was = is_kept(skb, packet.fingerprint());
     forget(skb);
     was
 }

@@ -264,11 +264,7 @@ impl Run {
 
 /// Whether a run that was stopped so long ago, ns, waits for what may still end: data that may be read, and packets that
 /// are on their way.
-fn waits(
-    stopped_for_ns: u64,
-    has_unread: impl FnOnce() -> bool,
-    has_packets: impl FnOnce() -> bool,
-) -> bool {
+fn waits(stopped_for_ns: u64, has_unread: impl FnOnce() -> bool, has_packets: impl FnOnce() -> bool) -> bool {
     stopped_for_ns < GRACE_NS && has_unread() || stopped_for_ns < ARRIVAL_NS && has_packets()
 }
 
