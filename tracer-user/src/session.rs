@@ -114,9 +114,9 @@ impl Session {
         self.correlator.close(time_ns);
     }
 
-    /// Whether packets were sent and have not been received.
-    pub fn has_packets_under_way(&self) -> bool {
-        self.correlator.has_packets_under_way()
+    /// Whether packets were sent, were seen at `since_ns` (`CLOCK_MONOTONIC`) or later, and have not been received.
+    pub fn has_packets_under_way(&self, since_ns: u64) -> bool {
+        self.correlator.has_packets_under_way(since_ns)
     }
 
     /// Packets that have not ended.

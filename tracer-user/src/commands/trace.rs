@@ -39,11 +39,12 @@ const BUSY_SLEEP: Duration = Duration::from_millis(1);
 const IDLE_SLEEP: Duration = Duration::from_millis(16);
 /// How often waiting paths are looked at.
 const ADVANCE_EVERY: Duration = Duration::from_millis(50);
-/// How long data that has arrived when the run is stopped may take to be read.
-const GRACE: Duration = Duration::from_millis(100);
+/// How long data that has arrived when the run is stopped may take to be read, ns.
+const GRACE_NS: u64 = 100_000_000;
 /// How long packets that are on their way when the run is stopped may take to arrive. On real machines they take
-/// microseconds, on emulated ones a softirq may wait for long.
-const ARRIVAL: Duration = Duration::from_secs(1);
+/// microseconds, on emulated ones a softirq may wait for long. One whose next record was lost never arrives, so one that
+/// has not been seen for as long is not waited for, and the others no longer than that. ns.
+const ARRIVAL_NS: u64 = 150_000_000;
 
 /// Why nothing can be attached where the kernel may not even be read.
 const LOCKED_DOWN: &str = "This kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which \
@@ -207,11 +208,7 @@ impl Run {
         if let Some(recording) = &mut self.recording {
             recording.close(stopped_ns)?;
         }
-        let grace = Instant::now();
-        while !self.session.is_done()
-            && (grace.elapsed() < GRACE && self.session.unfinished() > 0
-                || grace.elapsed() < ARRIVAL && self.session.has_packets_under_way())
-        {
+        while self.waits_since(stopped_ns, monotonic_now_ns()) {
             self.pump()?;
             sleep(BUSY_SLEEP).await;
         }
@@ -235,6 +232,14 @@ impl Run {
         self.session.finish(Some(footer)).map_err(Failure::Output)
     }
 
+    /// Whether a run that was stopped at `stopped_ns` waits at `now_ns` for what may still end (`CLOCK_MONOTONIC`).
+    fn waits_since(&self, stopped_ns: u64, now_ns: u64) -> bool {
+        let session = &self.session;
+        let has_unread = || session.unfinished() > 0;
+        let has_packets = || session.has_packets_under_way(now_ns.saturating_sub(ARRIVAL_NS));
+        !session.is_done() && waits(now_ns.saturating_sub(stopped_ns), has_unread, has_packets)
+    }
+
     /// Takes one batch of records from the kernel and shows the paths that it ended. Returns how many records there were.
     fn pump(&mut self) -> Result<usize, Failure> {
         let Self { collector, session, recording, names, .. } = self;
@@ -255,6 +260,12 @@ impl Run {
         }
         Ok(count)
     }
+}
+
+/// Whether a run that was stopped so long ago, ns, waits for what may still end: data that may be read, and packets that
+/// are on their way.
+fn waits(stopped_for_ns: u64, has_unread: impl FnOnce() -> bool, has_packets: impl FnOnce() -> bool) -> bool {
+    stopped_for_ns < GRACE_NS && has_unread() || stopped_for_ns < ARRIVAL_NS && has_packets()
 }
 
 /// How much is said on standard error.
@@ -352,6 +363,16 @@ mod tests {
     use std::os::unix::ffi::OsStrExt as _;
 
     use super::*;
+
+    #[test]
+    fn the_end_is_not_put_off_for_ever() {
+        assert!(!waits(0, || false, || false));
+        assert!(waits(GRACE_NS - 1, || true, || false));
+        assert!(!waits(GRACE_NS, || true, || false));
+        assert!(waits(ARRIVAL_NS - 1, || true, || true));
+        // Of a stream there are always packets on their way, and those whose records were lost stay so.
+        assert!(!waits(ARRIVAL_NS, || true, || true));
+    }
 
     #[test]
     fn words_are_quoted_for_the_shell() {

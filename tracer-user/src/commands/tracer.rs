@@ -124,7 +124,7 @@ impl Tracer {
         let until = Instant::now() + ARRIVAL;
         self.pump()?;
         while Instant::now() < until
-            && (self.session.has_packets_under_way() || self.session.unfinished() > 0)
+            && (self.session.has_packets_under_way(0) || self.session.unfinished() > 0)
         {
             thread::sleep(LOOK_AGAIN);
             self.pump()?;

@@ -340,11 +340,14 @@ impl InFlight {
         (idle, next)
     }
 
-    /// Whether packets were sent and have not been received.
-    pub(super) fn has_packets_under_way(&self) -> bool {
-        self.packets
-            .values()
-            .any(|packet| !packet.awaits_reader && packet.message.is_none() && !packet.is_with_driver())
+    /// Whether packets were sent, were seen at `since_ns` or later, and have not been received.
+    pub(super) fn has_packets_under_way(&self, since_ns: u64) -> bool {
+        self.packets.values().any(|packet| {
+            !packet.awaits_reader
+                && packet.message.is_none()
+                && !packet.is_with_driver()
+                && packet.last_ns() >= since_ns
+        })
     }
 
     /// How many keys are kept, live or not.

@@ -159,9 +159,10 @@ impl Correlator {
         self.in_flight.len()
     }
 
-    /// Whether packets were sent and have not been received; those that a driver has may have left for good.
-    pub fn has_packets_under_way(&self) -> bool {
-        self.in_flight.has_packets_under_way()
+    /// Whether packets were sent, were seen at `since_ns` (`CLOCK_MONOTONIC`) or later, and have not been received; those
+    /// that a driver has may have left for good.
+    pub fn has_packets_under_way(&self, since_ns: u64) -> bool {
+        self.in_flight.has_packets_under_way(since_ns)
     }
 
     /// Hop records that name no probe point.

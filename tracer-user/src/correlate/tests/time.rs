@@ -107,3 +107,21 @@ fn after_the_close_paths_end_and_none_begins() {
     assert_eq!((hops(&path).len(), path.tcp.unwrap().seq, path.incomplete), (8, 1000, None));
     assert_eq!(kernel.finish(), []);
 }
+
+#[test]
+fn a_packet_that_was_not_seen_for_long_is_not_under_way() {
+    let mut kernel = Kernel::new(by_kprobes());
+    kernel.send(0, data(0xa0, 1000, 10));
+    let seen_ns = kernel.now_ns;
+    kernel.wait(500_000_000);
+    assert!(kernel.correlator.has_packets_under_way(0));
+    assert!(!kernel.correlator.has_packets_under_way(seen_ns + 100_000_000));
+    kernel.send(0, data(0xb0, 1010, 10));
+    assert!(kernel.correlator.has_packets_under_way(seen_ns + 100_000_000));
+    // What was received is under way no more, whether it was read or not.
+    for skb in [data(0xa0, 1000, 10), data(0xb0, 1010, 10)] {
+        kernel.poll(0);
+        kernel.receive(0, skb);
+    }
+    assert!(!kernel.correlator.has_packets_under_way(0));
+}
