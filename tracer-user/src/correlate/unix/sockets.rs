@@ -110,9 +110,9 @@ impl UnixSockets {
         self.sockets.get(&sk).and_then(|socket| socket.name.clone())
     }
 
-    /// What a message is called. `own`: what its socket was called when it was sent. A datagram's sender may have no name:
-    /// then its receiver has.
-    pub(in crate::correlate) fn describe(&self, message: &Message, own: Option<Arc<[u8]>>) -> Unix {
+    /// What a message is called. A datagram's sender may have no name: then its receiver has.
+    pub(in crate::correlate) fn describe(&self, message: &mut Message) -> Unix {
+        let own = message.called.take();
         let socket = self.sockets.get(&message.sk);
         // The receiver of a stream is not looked up again: in its memory another socket may have been.
         let is_named = message.socket_type == STREAM || own.as_ref().is_some_and(|name| !name.is_empty());
