@@ -113,6 +113,12 @@ impl FlowState {
         self.ends == Ends { netns: self.ends.netns, ..other.ends }
     }
 
+    /// Reads something of every part.
+    pub(super) fn touch(&self) -> u64 {
+        let parts =
+            [Some(self.ends.netns), self.sender, self.receiver, self.read_up_to, self.sent_up_to, self.syn];
+        parts.into_iter().flatten().map(u64::from).sum::<u64>() ^ self.sends.touch()
+    }
 }
 
 /// One of the kernel's numbers for a flow.
@@ -187,6 +193,11 @@ impl Flows {
         found.used = self.announced;
         self.recent[place] = (number, found.flow);
         Some(found.flow)
+    }
+
+    /// The same, which is not in use by that.
+    pub(super) fn peek(&self, number: u64) -> Option<FlowKey> {
+        self.by_number.get(&number).map(|found| found.flow)
     }
 
     pub(super) fn get(&self, key: FlowKey) -> Option<&FlowState> {

@@ -233,6 +233,13 @@ impl Packet {
         self.hops.iter().any(|hop| hop.point == point)
     }
 
+    /// Reads something of every part.
+    pub(super) fn touch(&self) -> u64 {
+        let flags = u64::from(self.retransmitted) + u64::from(self.awaits_reader);
+        let sizes = self.hops.len() as u64 ^ self.routes.len() as u64 ^ self.on_devices.len() as u64;
+        self.id ^ self.woken_on ^ self.skb ^ flags ^ sizes ^ u64::from(self.header.seq)
+    }
+
     /// Time of its last hop, ns.
     pub(super) fn last_ns(&self) -> u64 {
         self.hops.last().map_or(0, |hop| hop.time_ns)

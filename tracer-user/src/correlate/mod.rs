@@ -16,6 +16,7 @@
 //! ring buffer is reserved under one lock, and each hop happens after the one before it. When in doubt a path is
 //! incomplete: two packets are never joined.
 
+mod ahead;
 mod datagrams;
 mod delivery;
 mod drops;
@@ -39,7 +40,9 @@ use tracer_common::{
     probes::{Backend, Point},
 };
 
+pub(crate) use self::ahead::GROUP;
 use self::{
+    ahead::Recent,
     datagrams::Datagrams,
     flows::{FlowState, Flows},
     in_flight::{InFlight, Packet, PacketKey, UNNUMBERED},
@@ -98,6 +101,7 @@ pub struct Correlator {
     ready: Vec<Path>,
     /// Room for the packets that one read ends; empty between records.
     read_now: Vec<PacketKey>,
+    recent: Recent,
     malformed: u64,
 }
 
@@ -123,6 +127,7 @@ impl Correlator {
             next_id: 1,
             ready: Vec::new(),
             read_now: Vec::new(),
+            recent: Recent::default(),
             malformed: 0,
         }
     }

@@ -72,6 +72,11 @@ pub(super) struct Sends {
 }
 
 impl Sends {
+    /// Reads what the next call, or packet, is compared with.
+    pub(super) fn touch(&self) -> u64 {
+        self.calls.back().map_or(0, |call| call.time_ns)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }

@@ -95,6 +95,11 @@ impl UnixSockets {
         socket.inode = record.inode;
     }
 
+    /// The message of a socket that has waited for longest to be read.
+    pub(in crate::correlate) fn oldest_unread(&self, sk: u64) -> Option<PacketKey> {
+        self.sockets.get(&sk).and_then(|socket| socket.unread.front()).copied()
+    }
+
     /// What is known of a socket; makes room if there is none.
     pub(super) fn socket(&mut self, sk: u64) -> &mut Socket {
         if self.sockets.len() >= self.forget_at && !self.sockets.contains_key(&sk) {
