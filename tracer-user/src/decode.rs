@@ -53,6 +53,7 @@ pub enum Malformed {
 }
 
 /// Reads one record. The length must be exactly that of its kind.
+#[inline]
 pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
     match *bytes.first().ok_or(Malformed::Empty)? {
         KIND_HOP => copy(bytes).map(Record::Hop),
@@ -68,6 +69,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
 }
 
 /// Copies, as recordings and the ring buffer promise no alignment.
+#[inline]
 fn copy<T: plain::Plain + Copy>(bytes: &[u8]) -> Result<T, Malformed> {
     let wrong_length = || Malformed::Length { kind: bytes.first().copied().unwrap_or(0), len: bytes.len() };
     if bytes.len() != size_of::<T>() {

@@ -4,8 +4,8 @@ use std::io::{self, Write};
 
 use crate::{
     analyze::LatencyTable,
-    correlate::{Correlator, Limits},
-    decode::decode,
+    correlate::{Correlator, GROUP, Limits},
+    decode::{Record, decode},
     filter::Selection,
     model::{Coverage, Trust},
     render::{PathWriter, Summary},
@@ -38,6 +38,10 @@ pub struct Shown {
 /// A run, from its first record to its summary.
 pub struct Session {
     correlator: Correlator,
+    /// Records that are not with the correlator yet: it is given many at once.
+    group: Vec<Record>,
+    /// What went wrong when paths were shown on the way.
+    failed: io::Result<()>,
     coverage: Coverage,
     latencies: LatencyTable,
     trust: Trust,
@@ -50,6 +54,8 @@ impl Session {
     pub fn new(coverage: Coverage, output: Output, shown: Shown) -> Self {
         Self {
             correlator: Correlator::new(coverage.clone(), Limits::default()),
+            group: Vec::with_capacity(GROUP),
+            failed: Ok(()),
             coverage,
             latencies: LatencyTable::default(),
             trust: Trust::default(),
@@ -65,18 +71,38 @@ impl Session {
 
     /// Takes the bytes of one record.
     pub fn record(&mut self, bytes: &[u8]) {
-        // By reference: to move a record is to copy it.
-        match &decode(bytes) {
+        match decode(bytes) {
             Ok(record) => {
                 self.trust.events += u64::from(record.is_hop());
-                self.correlator.record(record);
+                self.group.push(record);
+                if self.group.len() == GROUP {
+                    self.correlate();
+                    // While they are in the cache.
+                    if self.failed.is_ok() {
+                        self.failed = self.write();
+                    }
+                }
             }
             Err(_) => self.trust.malformed += 1,
         }
     }
 
+    /// Gives the correlator all records that have come.
+    fn correlate(&mut self) {
+        self.correlator.records(&self.group);
+        self.group.clear();
+    }
+
     /// Shows the paths that have ended.
     pub fn show(&mut self) -> io::Result<()> {
+        self.correlate();
+        std::mem::replace(&mut self.failed, Ok(()))?;
+        self.write()?;
+        self.output.to.flush()
+    }
+
+    /// Writes the paths that have ended.
+    fn write(&mut self) -> io::Result<()> {
         let Self { correlator, latencies, trust, output, shown, .. } = self;
         correlator.show(|path| {
             if is_done(trust, shown) {
@@ -95,8 +121,7 @@ impl Session {
             trust.count(path);
             latencies.add(path);
             output.writer.path(path, &mut output.to)
-        })?;
-        self.output.to.flush()
+        })
     }
 
     /// Whether as many paths were shown as were asked for.
@@ -106,11 +131,13 @@ impl Session {
 
     /// Ends what has waited too long. `now_ns`: `CLOCK_MONOTONIC`.
     pub fn advance(&mut self, now_ns: u64) {
+        self.correlate();
         self.correlator.advance(now_ns);
     }
 
     /// From now on no path begins. `time_ns`: `CLOCK_MONOTONIC`.
     pub fn close(&mut self, time_ns: u64) {
+        self.correlate();
         self.correlator.close(time_ns);
     }
 
@@ -127,6 +154,7 @@ impl Session {
     /// Ends all paths, shows them and the summary, and returns the accounts. Without a footer losses and duration are
     /// unknown.
     pub fn finish(mut self, footer: Option<Footer>) -> io::Result<Trust> {
+        self.correlate();
         if self.is_done() {
             // The user asked for no more: what is still on its way is neither shown nor held against the run.
             self.trust.cut_off += self.correlator.unfinished() as u64;

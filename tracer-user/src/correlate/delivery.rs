@@ -7,7 +7,7 @@ use tracer_common::{
 
 use super::{
     Correlator,
-    flows::FlowKey,
+    flows::{FlowKey, FlowState},
     in_flight::{InFlight, Packet, PacketKey},
     process,
 };
@@ -37,8 +37,8 @@ impl Correlator {
     }
 
     fn forget_conversation(&mut self, flow: FlowKey) {
-        for key in self.flows.forget_conversation(flow) {
-            self.end(key, Some(Incomplete::NeverRead));
+        for key in self.flows.forget_conversation(flow).iter() {
+            self.end(*key, Some(Incomplete::NeverRead));
         }
     }
 }
@@ -47,7 +47,7 @@ impl Correlator {
     /// The transport has the packet, and has not dropped it. Without data, or where reads are not seen, that is its end.
     pub(super) fn delivered(&mut self, key: PacketKey) {
         let Some(packet) = self.in_flight.get(key) else { return };
-        if packet.tcp.is_none() {
+        if !packet.is_tcp {
             return self.datagram_delivered(key);
         }
         if packet.len == 0 || !self.coverage.sees(Point::TcpRecvmsg) {
@@ -127,7 +127,7 @@ impl Correlator {
         let is_udp = packet
             .read_on()
             .and_then(|flow| self.flows.get(flow))
-            .is_some_and(|state| state.flow.protocol == Protocol::Udp);
+            .is_some_and(|state| state.protocol() == Protocol::Udp);
         if !is_udp || !self.coverage.sees(Point::UdpRecvmsg) {
             return self.end(key, None);
         }
@@ -143,7 +143,7 @@ impl Correlator {
             && !self.names_datagrams()
             && let Some(state) = packet.read_on().and_then(|flow| self.flows.get(flow))
         {
-            is_awaited |= self.datagrams.received(state.flow, packet, key);
+            is_awaited |= self.datagrams.received(state.flow(), packet, key);
         }
         if let Some(packet) = self.in_flight.get_mut(key) {
             packet.awaits_reader |= is_awaited;
@@ -160,7 +160,7 @@ impl Correlator {
         let key = self.in_flight.by_skb(record.skb)?;
         let packet = self.in_flight.get(key)?;
         let is_it = packet.stage >= Point::DevQueueXmit
-            && packet.tcp.is_none()
+            && !packet.is_tcp
             && packet.len == record.len
             && packet.last_ns() <= time_ns
             && self.same_ends(packet, flow);
@@ -189,7 +189,7 @@ impl Correlator {
         self.datagram_delivered(key);
         if is_first && !self.names_datagrams() {
             let flow = self.in_flight.get(key).and_then(Packet::read_on);
-            let flow = flow.and_then(|flow| self.flows.get(flow)).map(|state| state.flow);
+            let flow = flow.and_then(|flow| self.flows.get(flow)).map(FlowState::flow);
             self.datagrams.queued(record, flow, key, &self.in_flight);
         }
     }
@@ -244,8 +244,8 @@ impl Correlator {
         let Some(end) = self.in_flight.get(key).map(Packet::end_seq) else { return };
         // Those before it in the order, and those that end where it ends and came before it.
         let behind = state.waiting.partition_point(|other| ends_by(&self.in_flight, *other, end));
-        match state.waiting.range(..behind).rposition(|other| *other == key) {
-            Some(at) => drop(state.waiting.remove(at)),
+        match (0..behind).rfind(|at| state.waiting.get(*at) == Some(&key)) {
+            Some(at) => _ = state.waiting.remove(at),
             // Numbers that are further apart than TCP allows have no order.
             None => state.waiting.retain(|other| *other != key),
         }

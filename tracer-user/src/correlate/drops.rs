@@ -7,6 +7,7 @@ use tracer_common::{
 
 use super::{
     Correlator,
+    flows::FlowState,
     in_flight::{Drop, Header, PacketKey},
 };
 use crate::model::{Hop, Protocol};
@@ -31,10 +32,10 @@ impl Correlator {
             return;
         }
         let reason = (record.aux != AUX_UNKNOWN).then_some(record.aux);
-        let protocol = packet.flow.and_then(|flow| self.flows.get(flow)).map(|state| state.flow.protocol);
+        let protocol = packet.flow.and_then(|flow| self.flows.get(flow)).map(FlowState::protocol);
         // TCP and ICMP free much that they have dealt with as if they had dropped it.
-        let is_control = packet.tcp.is_some() && packet.len == 0
-            || matches!(protocol, Some(Protocol::Icmp | Protocol::Icmpv6));
+        let is_control =
+            packet.is_tcp && packet.len == 0 || matches!(protocol, Some(Protocol::Icmp | Protocol::Icmpv6));
         let is_received = packet.stage >= passed_on || packet.is_with_driver();
         let says_nothing = reason.is_none_or(|reason| reason <= SAYS_NOTHING)
             || self.names.drop_reason(reason).is_some_and(|name| name == QUEUE_PURGE);
@@ -43,7 +44,7 @@ impl Correlator {
         }
         let Some(packet) = self.in_flight.get_mut(key) else { return };
         packet.add(hop);
-        packet.dropped = Some(Drop { reason, location: record.sk });
+        packet.dropped = Some(Box::new(Drop { reason, location: record.sk }));
         self.let_go(key);
     }
 

@@ -10,30 +10,70 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashTable, hash_table::Entry};
 use slotmap::SlotMap;
 use tracer_common::event::{FlowRecord, NO_FLOW};
 
-use super::{in_flight::PacketKey, sends::Sends};
+use super::{in_flight::PacketKey, queue::Queue, sends::Sends};
 use crate::model::{Flow, Protocol};
 
 /// `AF_INET6` on the wire.
 const AF_INET6: u8 = 10;
 
+/// Nearly twice as many as the kernel's table has (`tracer_ebpf::flow`, 65536), and as many as tables of 2^17 places take.
+const MOST: usize = 7 << 14;
+
 /// Numbers that one announcement looks at to find one to forget.
 const LOOKS: usize = 4;
+
+/// Numbers that need not be looked up again.
+const RECENT: usize = 64;
 
 slotmap::new_key_type! {
     /// Names a flow of the table. A number of the kernel's side is not enough: one flow may have several.
     pub(super) struct FlowKey;
 }
 
+/// A flow, in little space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Ends {
+    /// As on the wire.
+    addresses: [[u8; 16]; 2],
+    ports: [u16; 2],
+    netns: u32,
+    protocol: Protocol,
+    is_v6: bool,
+}
+
+impl Ends {
+    fn of(record: &FlowRecord) -> Self {
+        let is_v6 = record.family == AF_INET6;
+        let address = |bytes: [u8; 16]| match bytes {
+            [a, b, c, d, ..] if !is_v6 => [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            bytes => bytes,
+        };
+        Self {
+            addresses: [record.saddr, record.daddr].map(address),
+            ports: [record.sport, record.dport],
+            netns: record.netns,
+            protocol: Protocol::from_ip(record.protocol),
+            is_v6,
+        }
+    }
+
+    /// Those of the other direction.
+    fn back(self) -> Self {
+        let Self { addresses: [src, dst], ports: [from, to], .. } = self;
+        Self { addresses: [dst, src], ports: [to, from], ..self }
+    }
+}
+
 /// What is known of one direction of a conversation.
 #[derive(Debug)]
 pub(super) struct FlowState {
-    pub(super) flow: Flow,
+    ends: Ends,
     /// The process that was last seen to send on it.
     pub(super) sender: Option<u32>,
     /// The process that was last seen to read from it.
     pub(super) receiver: Option<u32>,
     /// Packets that were received and wait to be read, by the end of their data.
-    pub(super) waiting: VecDeque<PacketKey>,
+    pub(super) waiting: Queue<PacketKey, 1>,
     /// Everything before this sequence number has been read.
     pub(super) read_up_to: Option<u32>,
     /// The send calls whose data may still be sent. Changed by [`Flows::change_sends`], which counts them.
@@ -45,7 +85,40 @@ pub(super) struct FlowState {
     /// Sequence number of the SYN that began it.
     pub(super) syn: Option<u32>,
     /// How many of the kernel's numbers name it.
-    numbers: usize,
+    numbers: u32,
+}
+
+impl FlowState {
+    /// Who talks to whom.
+    pub(super) fn flow(&self) -> Flow {
+        let Ends { addresses: [src, dst], ports: [from, to], netns, protocol, is_v6 } = self.ends;
+        let end = |address, port| SocketAddr::new(address_of(address, is_v6), port);
+        Flow { protocol, src: end(src, from), dst: end(dst, to), netns }
+    }
+
+    pub(super) fn netns(&self) -> u32 {
+        self.ends.netns
+    }
+
+    pub(super) fn protocol(&self) -> Protocol {
+        self.ends.protocol
+    }
+
+    pub(super) fn is_ipv6(&self) -> bool {
+        self.ends.is_v6
+    }
+
+    /// Whether two flows differ in their namespaces at most.
+    pub(super) fn has_ends_of(&self, other: &Self) -> bool {
+        self.ends == Ends { netns: self.ends.netns, ..other.ends }
+    }
+
+    /// Reads something of every part.
+    pub(super) fn touch(&self) -> u64 {
+        let parts =
+            [Some(self.ends.netns), self.sender, self.receiver, self.read_up_to, self.sent_up_to, self.syn];
+        parts.into_iter().flatten().map(u64::from).sum::<u64>() ^ self.sends.touch()
+    }
 }
 
 /// One of the kernel's numbers for a flow.
@@ -67,20 +140,24 @@ pub(super) struct Flows {
     /// Numbers in the order in which they are looked at to be forgotten.
     oldest: VecDeque<u64>,
     announced: u64,
+    /// Numbers that were used since the last announcement, each at its place: a message has some ten hops.
+    recent: [(u64, FlowKey); RECENT],
     /// Send calls that are remembered, of all flows.
     sends: usize,
 }
 
 impl Flows {
+    /// No more than `limit`.
     pub(super) fn new(limit: usize) -> Self {
         Self {
-            limit: limit.max(1),
+            limit: limit.clamp(1, MOST),
             states: SlotMap::with_key(),
             by_flow: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             by_number: HashMap::new(),
             oldest: VecDeque::new(),
             announced: 0,
+            recent: [(NO_FLOW, FlowKey::default()); RECENT],
             sends: 0,
         }
     }
@@ -90,12 +167,12 @@ impl Flows {
         if record.id == NO_FLOW {
             return;
         }
-        let flow = flow_of(record);
-        let key = self.key_of(flow);
+        let key = self.key_of(Ends::of(record));
         if let Some(state) = self.states.get_mut(key) {
             state.numbers += 1;
         }
         self.announced += 1;
+        self.recent = [(NO_FLOW, FlowKey::default()); RECENT];
         match self.by_number.insert(record.id, Number { flow: key, used: self.announced }) {
             Some(before) => self.release(before.flow),
             None => self.oldest.push_back(record.id),
@@ -107,9 +184,20 @@ impl Flows {
 
     /// The flow that the kernel calls `number`, which is thereby in use.
     pub(super) fn find(&mut self, number: u64) -> Option<FlowKey> {
+        let place = usize::from(number.to_le_bytes()[0]) % RECENT;
+        let (recent, flow) = self.recent[place];
+        if recent == number && number != NO_FLOW {
+            return Some(flow);
+        }
         let found = self.by_number.get_mut(&number)?;
         found.used = self.announced;
+        self.recent[place] = (number, found.flow);
         Some(found.flow)
+    }
+
+    /// The same, which is not in use by that.
+    pub(super) fn peek(&self, number: u64) -> Option<FlowKey> {
+        self.by_number.get(&number).map(|found| found.flow)
     }
 
     pub(super) fn get(&self, key: FlowKey) -> Option<&FlowState> {
@@ -136,29 +224,28 @@ impl Flows {
 
     /// The other direction of the same conversation.
     pub(super) fn back(&self, key: FlowKey) -> Option<FlowKey> {
-        let Flow { src, dst, .. } = self.states.get(key)?.flow;
-        let back = Flow { src: dst, dst: src, ..self.states.get(key)?.flow };
+        let back = self.states.get(key)?.ends.back();
         self.by_flow.find(self.hasher.hash_one(back), |key| self.is(*key, back)).copied()
     }
 
-    /// Whether a key is that of this flow.
-    fn is(&self, key: FlowKey, flow: Flow) -> bool {
-        self.states.get(key).is_some_and(|state| state.flow == flow)
+    /// Whether a key is that of the flow with these ends.
+    fn is(&self, key: FlowKey, ends: Ends) -> bool {
+        self.states.get(key).is_some_and(|state| state.ends == ends)
     }
 
     /// The key of a flow, which may be new.
-    fn key_of(&mut self, flow: Flow) -> FlowKey {
+    fn key_of(&mut self, ends: Ends) -> FlowKey {
         let Self { states, by_flow, hasher, .. } = self;
-        let is_it = |key: &FlowKey| states.get(*key).is_some_and(|state| state.flow == flow);
-        let hash_of = |key: &FlowKey| states.get(*key).map_or(0, |state| hasher.hash_one(state.flow));
-        match by_flow.entry(hasher.hash_one(flow), is_it, hash_of) {
+        let is_it = |key: &FlowKey| states.get(*key).is_some_and(|state| state.ends == ends);
+        let hash_of = |key: &FlowKey| states.get(*key).map_or(0, |state| hasher.hash_one(state.ends));
+        match by_flow.entry(hasher.hash_one(ends), is_it, hash_of) {
             Entry::Occupied(found) => *found.get(),
             Entry::Vacant(place) => {
                 let key = states.insert(FlowState {
-                    flow,
+                    ends,
                     sender: None,
                     receiver: None,
-                    waiting: VecDeque::new(),
+                    waiting: Queue::default(),
                     read_up_to: None,
                     sends: Sends::default(),
                     sent_up_to: None,
@@ -181,8 +268,8 @@ impl Flows {
 
     /// A conversation begins: nothing is known any more of an earlier one between the same ends. Returns the packets
     /// of that one whose data waits to be read.
-    pub(super) fn forget_conversation(&mut self, key: FlowKey) -> VecDeque<PacketKey> {
-        let Some(state) = self.states.get_mut(key) else { return VecDeque::new() };
+    pub(super) fn forget_conversation(&mut self, key: FlowKey) -> Queue<PacketKey, 1> {
+        let Some(state) = self.states.get_mut(key) else { return Queue::default() };
         (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
         state.sent_up_to = None;
         self.sends -= std::mem::take(&mut state.sends).len();
@@ -204,7 +291,7 @@ impl Flows {
             && state.numbers == 0
             && state.waiting.is_empty()
         {
-            let hash = self.hasher.hash_one(state.flow);
+            let hash = self.hasher.hash_one(state.ends);
             if let Ok(found) = self.by_flow.find_entry(hash, |other| *other == key) {
                 found.remove();
             }
@@ -226,7 +313,8 @@ impl Flows {
         for _ in 0..LOOKS {
             let Some(number) = self.oldest.pop_front() else { return };
             let Some(found) = self.by_number.get(&number) else { continue };
-            let is_used = self.announced - found.used < self.limit as u64 / 2;
+            // The kernel's table has room for four sevenths of the most that are known here.
+            let is_used = self.announced - found.used < self.limit as u64 * 4 / 7;
             let is_needed = self
                 .states
                 .get(found.flow)
@@ -260,15 +348,4 @@ pub(super) fn address_of(bytes: [u8; 16], is_v6: bool) -> IpAddr {
     }
     let [a, b, c, d, ..] = bytes;
     IpAddr::V4(Ipv4Addr::new(a, b, c, d))
-}
-
-/// A flow from its record.
-pub(super) fn flow_of(record: &FlowRecord) -> Flow {
-    let address = |bytes| address_of(bytes, record.family == AF_INET6);
-    Flow {
-        protocol: Protocol::from_ip(record.protocol),
-        src: SocketAddr::new(address(record.saddr), record.sport),
-        dst: SocketAddr::new(address(record.daddr), record.dport),
-        netns: record.netns,
-    }
 }

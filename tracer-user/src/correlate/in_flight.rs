@@ -2,22 +2,22 @@
 
 use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
-use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use slotmap::SlotMap;
+use smallvec::SmallVec;
 use tracer_common::{
     event::{HopRecord, is_icmp_error, is_icmpv6_error},
     probes::Point,
 };
 
 use super::flows::FlowKey;
-use crate::model::{Device, Hop, Hops, Icmp, Incomplete, MAX_HOPS, Protocol, Tcp};
+use crate::model::{Device, Hop, Hops, Icmp, Incomplete, MAX_DEVICES, MAX_HOPS, Protocol, Tcp};
 
 /// The number of a packet whose number a segment that was cut from it has taken.
 pub(super) const UNNUMBERED: u64 = 0;
 
-/// Room for the hops that most packets have.
-const MOST_HOPS: usize = 16;
+/// Room for the hops that most packets have: all between two sockets over the loopback device.
+const MOST_HOPS: usize = 12;
 
 /// Lists of hops that are kept beside those in flight.
 const SLACK: usize = 1024;
@@ -68,16 +68,14 @@ pub(super) struct Packet {
     pub(super) flow: Option<FlowKey>,
     /// The flow as its receiver sees it: on a veth device the namespace is another one.
     pub(super) received_on: Option<FlowKey>,
-    /// For a message on a UNIX socket.
-    pub(super) message: Option<Message>,
-    /// What the socket was called when it sent the message: a datagram socket may talk to others later.
-    pub(super) called: Option<Arc<[u8]>>,
+    /// For a message on a UNIX socket. Apart, as packets have none, and there are many of them.
+    pub(super) message: Option<Box<Message>>,
     pub(super) header: Header,
-    pub(super) tcp: Option<Tcp>,
+    pub(super) is_tcp: bool,
     pub(super) retransmitted: bool,
     pub(super) len: u32,
     /// Namespace and index of the devices that it was on.
-    pub(super) on_devices: ArrayVec<(u32, u32), 6>,
+    pub(super) on_devices: SmallVec<[(u32, u32); 2]>,
     pub(super) sender: Option<u32>,
     pub(super) receiver: Option<u32>,
     /// The socket whose reader was woken for it, 0 if none was.
@@ -97,7 +95,7 @@ pub(super) struct Packet {
     pub(super) holds_several: bool,
     /// Received; its data waits to be read.
     pub(super) awaits_reader: bool,
-    pub(super) dropped: Option<Drop>,
+    pub(super) dropped: Option<Box<Drop>>,
     /// Why the path cannot be whole, whatever comes.
     pub(super) doubt: Option<Incomplete>,
 }
@@ -123,10 +121,12 @@ pub(super) struct Drop {
 }
 
 /// How far a message on a UNIX socket, or a connection, has come.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Message {
     /// The socket that sends or connects.
     pub(super) sk: u64,
+    /// What it was called when it sent the message: a datagram socket may talk to others later.
+    pub(super) called: Option<Arc<[u8]>>,
     /// The socket that it goes to, 0 if not known.
     pub(super) to: u64,
     /// `SOCK_*`.
@@ -184,6 +184,24 @@ impl Packet {
         self.routes.insert(at, route);
     }
 
+    /// What its header says, if it is one of TCP.
+    pub(super) fn tcp(&self) -> Option<Tcp> {
+        let Header { flags, seq, ack } = self.header;
+        self.is_tcp.then_some(Tcp { flags, seq, ack })
+    }
+
+    /// What is known of the message that it is, if it is one on a UNIX socket.
+    pub(super) fn message(&self) -> Option<&Message> {
+        self.message.as_deref()
+    }
+
+    /// Notes that it is on a device. A packet on more of them shows the first ones.
+    pub(super) fn is_on(&mut self, device: (u32, u32)) {
+        if self.on_devices.len() < MAX_DEVICES && !self.on_devices.contains(&device) {
+            self.on_devices.push(device);
+        }
+    }
+
     /// The device that it was last seen on.
     pub(super) fn ifindex(&self) -> Option<u32> {
         self.hops.iter().rev().find_map(Hop::ifindex)
@@ -215,6 +233,13 @@ impl Packet {
         self.hops.iter().any(|hop| hop.point == point)
     }
 
+    /// Reads something of every part.
+    pub(super) fn touch(&self) -> u64 {
+        let flags = u64::from(self.retransmitted) + u64::from(self.awaits_reader);
+        let sizes = self.hops.len() as u64 ^ self.routes.len() as u64 ^ self.on_devices.len() as u64;
+        self.id ^ self.woken_on ^ self.skb ^ flags ^ sizes ^ u64::from(self.header.seq)
+    }
+
     /// Time of its last hop, ns.
     pub(super) fn last_ns(&self) -> u64 {
         self.hops.last().map_or(0, |hop| hop.time_ns)
@@ -222,7 +247,7 @@ impl Packet {
 
     /// The sequence number behind its last byte of data.
     pub(super) fn end_seq(&self) -> u32 {
-        self.tcp.map_or(0, |tcp| {
+        self.tcp().map_or(0, |tcp| {
             // A SYN takes a number before the data.
             tcp.seq.wrapping_add(self.len).wrapping_add(u32::from(tcp.flags & Tcp::SYN != 0))
         })
@@ -243,6 +268,9 @@ pub(super) struct InFlight {
     by_age: VecDeque<PacketKey>,
     /// Lists of hops that are not used, so that none is allocated for each packet.
     spare: Vec<Hops>,
+    /// The same of messages.
+    #[allow(clippy::vec_box, reason = "what is reused is the room")]
+    spare_messages: Vec<Box<Message>>,
 }
 
 impl InFlight {
@@ -276,6 +304,26 @@ impl InFlight {
         }
     }
 
+    /// Room for a message.
+    #[allow(clippy::unnecessary_box_returns, reason = "it is the room that is returned")]
+    pub(super) fn message(&mut self, message: Message) -> Box<Message> {
+        match self.spare_messages.pop() {
+            Some(mut room) => {
+                *room = message;
+                room
+            }
+            None => Box::new(message),
+        }
+    }
+
+    /// A message that nobody needs any more.
+    pub(super) fn reuse_message(&mut self, message: Box<Message>) {
+        if self.spare_messages.len() < self.packets.len() + SLACK {
+            self.spare_messages.push(message);
+        }
+    }
+
+    #[inline]
     pub(super) fn insert(&mut self, packet: Packet) -> PacketKey {
         let skb = packet.skb;
         let key = self.packets.insert(packet);

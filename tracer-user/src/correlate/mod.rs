@@ -16,6 +16,7 @@
 //! ring buffer is reserved under one lock, and each hop happens after the one before it. When in doubt a path is
 //! incomplete: two packets are never joined.
 
+mod ahead;
 mod datagrams;
 mod delivery;
 mod drops;
@@ -23,6 +24,7 @@ mod flows;
 mod in_flight;
 mod names;
 mod packets;
+mod queue;
 mod receiving;
 mod routes;
 mod segments;
@@ -38,9 +40,11 @@ use tracer_common::{
     probes::{Backend, Point},
 };
 
+pub(crate) use self::ahead::GROUP;
 use self::{
+    ahead::Recent,
     datagrams::Datagrams,
-    flows::Flows,
+    flows::{FlowState, Flows},
     in_flight::{InFlight, Packet, PacketKey, UNNUMBERED},
     names::Names,
     receiving::{Receiving, SETTLE_NS},
@@ -67,7 +71,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        // Four times the kernel's flow table, so that userspace never forgets a flow that the kernel still numbers.
+        // Four times the kernel's table of flows, of which fewer are known: `flows` says how many.
         Self { in_flight: 1 << 18, known: 1 << 18, patience_ns: 2_000_000_000 }
     }
 }
@@ -97,6 +101,7 @@ pub struct Correlator {
     ready: Vec<Path>,
     /// Room for the packets that one read ends; empty between records.
     read_now: Vec<PacketKey>,
+    recent: Recent,
     malformed: u64,
 }
 
@@ -122,6 +127,7 @@ impl Correlator {
             next_id: 1,
             ready: Vec::new(),
             read_now: Vec::new(),
+            recent: Recent::default(),
             malformed: 0,
         }
     }
@@ -205,7 +211,7 @@ impl Correlator {
         self.finish_calls();
         for key in self.in_flight.oldest_first() {
             let reason = match self.in_flight.get(key) {
-                Some(packet) if packet.message.is_some_and(|message| message.is_open) => {
+                Some(packet) if packet.message().is_some_and(|message| message.is_open) => {
                     Some(if packet.awaits_reader { Incomplete::TraceEnded } else { Incomplete::CallFailed })
                 }
                 Some(packet) if packet.awaits_reader => {
@@ -230,7 +236,7 @@ impl Correlator {
         };
         hop.aux = record.aux;
         let flow = self.flows.find(record.flow);
-        hop.netns = flow.and_then(|flow| self.flows.get(flow)).map_or(0, |state| state.flow.netns);
+        hop.netns = flow.and_then(|flow| self.flows.get(flow)).map_or(0, FlowState::netns);
         match hop.point {
             Point::ProcessBacklog => self.receiving.poll(hop),
             Point::TcpSendmsg => {
@@ -301,6 +307,7 @@ impl Correlator {
     }
 
     /// Keeps a packet that has begun its way; makes room if there is none.
+    #[inline]
     fn keep(&mut self, packet: Packet) -> PacketKey {
         if self.in_flight.len() >= self.limits.in_flight
             && let Some(oldest) = self.in_flight.oldest()
@@ -332,16 +339,16 @@ impl Correlator {
         let task = |tgid: Option<u32>| tgid.map(|tgid| self.names.task(tgid));
         let devices: Devices =
             packet.on_devices.iter().map(|(netns, ifindex)| self.names.device(*netns, *ifindex)).collect();
-        if awaited && packet.tcp.is_none() && (incomplete.is_some() || packet.dropped.is_some()) {
-            let flow = waits_on.and_then(|flow| self.flows.get(flow)).map(|state| state.flow);
+        if awaited && !packet.is_tcp && (incomplete.is_some() || packet.dropped.is_some()) {
+            let flow = waits_on.and_then(|flow| self.flows.get(flow)).map(FlowState::flow);
             self.datagrams.forget(flow, key);
         }
-        let icmp = flow.and_then(|state| packet.header.icmp(state.flow.protocol));
+        let icmp = flow.and_then(|state| packet.header.icmp(state.protocol()));
         let path = Path {
             id,
-            flow: flow.map(|state| state.flow),
-            unix: packet.message.map(|message| self.unix.describe(&message, packet.called.take())),
-            tcp: packet.tcp,
+            flow: flow.map(FlowState::flow),
+            unix: packet.message.as_deref_mut().map(|message| self.unix.describe(message)),
+            tcp: packet.tcp(),
             icmp,
             retransmitted: packet.retransmitted,
             len: packet.len,
@@ -350,7 +357,7 @@ impl Correlator {
             sender: task(packet.sender.or(flow.and_then(|state| state.sender))),
             receiver: task(packet.receiver.or(receiver)),
             hops: packet.hops,
-            dropped: packet.dropped.map(|dropped| self.names.dropped(dropped)),
+            dropped: packet.dropped.as_deref().map(|dropped| self.names.dropped(*dropped)),
             incomplete: packet.doubt.or(incomplete),
         };
         self.ready.push(path);
@@ -359,6 +366,7 @@ impl Correlator {
         }
         if let Some(message) = packet.message {
             self.unix.ended(&message, key, &self.in_flight);
+            self.in_flight.reuse_message(message);
         }
     }
 
@@ -384,20 +392,17 @@ impl Correlator {
             Some(Point::IpQueueXmit) => Point::FibLookup,
             Some(Point::Ip6Xmit) => Point::Fib6Lookup,
             Some(Point::TcpSendmsg | Point::UdpSendmsg | Point::Udpv6Sendmsg) => {
-                let is_v6 = packet
-                    .flow
-                    .and_then(|flow| self.flows.get(flow))
-                    .is_some_and(|state| state.flow.src.is_ipv6());
+                let is_v6 = packet.flow.and_then(|flow| self.flows.get(flow)).is_some_and(FlowState::is_ipv6);
                 if is_v6 { Point::Fib6Lookup } else { Point::FibLookup }
             }
             _ => return Routing::Unknown,
         };
         // `udp_sendmsg` asks for each datagram that names an address: it was not seen.
-        if packet.tcp.is_none() && !packet.to_peer {
+        if !packet.is_tcp && !packet.to_peer {
             return Routing::Unknown;
         }
         // Whoever connects has asked, only it was not seen.
-        if packet.tcp.is_some_and(|tcp| tcp.flags & Tcp::SYN != 0) && !packet.retransmitted {
+        if packet.tcp().is_some_and(|tcp| tcp.flags & Tcp::SYN != 0) && !packet.retransmitted {
             return Routing::Unknown;
         }
         let is_whole = packet.doubt.is_none() && packet.passed(Point::DevQueueXmit);
@@ -411,7 +416,7 @@ const WITH_DRIVER_NS: u64 = 100_000_000;
 
 /// Why a packet that nobody is known to have ended its way, if it is not seen any more; `otherwise` if nothing is known.
 fn gone(packet: &Packet, otherwise: Incomplete) -> Option<Incomplete> {
-    match packet.message {
+    match packet.message() {
         // Its reader has taken it.
         Some(message) if message.unseen > 0 => Some(Incomplete::ReadNotSeen),
         Some(_) => Some(Incomplete::CallFailed),

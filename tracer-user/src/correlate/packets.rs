@@ -1,6 +1,6 @@
 //! Hops that carry an `sk_buff`: the way from the socket to the transport's receive function.
 
-use arrayvec::ArrayVec;
+use smallvec::SmallVec;
 use tracer_common::{
     event::{HopRecord, MARK_ENTERS, MARK_FORWARDED, MARK_SEVERAL},
     probes::{Backend, Point},
@@ -9,11 +9,11 @@ use tracer_common::{
 use super::{
     Correlator,
     delivery::{ACK, is_after},
-    flows::FlowKey,
+    flows::{FlowKey, FlowState},
     in_flight::{Cut, Header, Packet, PacketKey},
     sends::is_call,
 };
-use crate::model::{Coverage, Device, Flow, Hop, Incomplete, Protocol, Tcp};
+use crate::model::{Coverage, Device, Hop, Incomplete, Protocol, Tcp};
 
 /// Where packets that no socket sends are first seen: the first of these that is attached.
 const FROM_DEVICE: [Point; 9] = [
@@ -59,18 +59,15 @@ impl Correlator {
         packet.add(hop);
         packet.stage = hop.point;
         packet.holds_several |= record.marks & MARK_SEVERAL != 0;
-        if let Some(ifindex) = hop.ifindex()
-            && !packet.on_devices.contains(&(hop.netns, ifindex))
-        {
-            // A packet on more devices shows the first ones.
-            let _ = packet.on_devices.try_push((hop.netns, ifindex));
+        if let Some(ifindex) = hop.ifindex() {
+            packet.is_on((hop.netns, ifindex));
         }
         if !packet.is_whole() {
             self.at_device.remove(packet.at_device.take(), key);
         }
         if hop.point == Point::DevQueueXmit {
             self.datagrams.give(record, packet);
-            if packet.tcp.is_some() && packet.len != 0 {
+            if packet.is_tcp && packet.len != 0 {
                 self.at_device.remove(packet.at_device, key);
                 packet.at_device = flow;
                 self.at_device.add(flow, key);
@@ -97,11 +94,14 @@ impl Correlator {
     /// Whether the packet may have been sent on this flow. The namespace may change on the way (veth), the addresses
     /// may not. Where the record of the flow was lost a segment is still known by its numbers, but a datagram is not.
     pub(super) fn same_ends(&self, packet: &Packet, flow: Option<FlowKey>) -> bool {
-        let ends = |key| self.flows.get(key).map(|state| ends_of(state.flow));
+        let are_same = |before, now| match (self.flows.get(before), self.flows.get(now)) {
+            (Some(before), Some(now)) => before.has_ends_of(now),
+            (before, now) => before.is_none() && now.is_none(),
+        };
         match (packet.flow, flow) {
-            (Some(before), Some(now)) => before == now || ends(before) == ends(now),
+            (Some(before), Some(now)) => before == now || are_same(before, now),
             (None, None) => true,
-            _ => packet.tcp.is_some(),
+            _ => packet.is_tcp,
         }
     }
 
@@ -120,7 +120,7 @@ impl Correlator {
             // It was dropped or forwarded before its transport.
             self.receiving.forget(key);
             self.end(key, Some(Incomplete::Superseded));
-        } else if packet.tcp.is_none() && self.is_freed_when_read(packet) {
+        } else if !packet.is_tcp && self.is_freed_when_read(packet) {
             self.receiving.forget(key);
             self.end(key, Some(Incomplete::ReadNotSeen));
         } else {
@@ -146,7 +146,7 @@ impl Correlator {
         if hop.backend == Backend::Tracepoint && matches!(hop.point, Point::TcpV4Rcv | Point::TcpV6Rcv) {
             return None;
         }
-        let protocol = flow.and_then(|key| self.flows.get(key)).map(|state| state.flow.protocol);
+        let protocol = flow.and_then(|key| self.flows.get(key)).map(FlowState::protocol);
         // Without its flow's record the transport is not known; only TCP has flags.
         let is_tcp = protocol.map_or(record.tcp_flags != 0, |protocol| protocol == Protocol::Tcp);
         let tcp = is_tcp.then_some(Tcp { flags: record.tcp_flags, seq: record.seq, ack: record.ack });
@@ -159,12 +159,11 @@ impl Correlator {
             flow: None,
             received_on: None,
             message: None,
-            called: None,
             header: Header::of(record),
-            tcp,
+            is_tcp,
             retransmitted: false,
             len: record.len,
-            on_devices: ArrayVec::new(),
+            on_devices: SmallVec::new(),
             sender: None,
             receiver: None,
             woken_on: 0,
@@ -195,7 +194,7 @@ impl Correlator {
 
     /// A segment leaves its socket: does it carry what was sent before?
     fn is_sent(&mut self, flow: FlowKey, packet: &mut Packet) {
-        let (Some(tcp), Some(state)) = (packet.tcp, self.flows.get_mut(flow)) else { return };
+        let (Some(tcp), Some(state)) = (packet.tcp(), self.flows.get_mut(flow)) else { return };
         let fin = u32::from(tcp.flags & Tcp::FIN != 0);
         if tcp.flags & Tcp::SYN != 0 {
             packet.retransmitted = state.syn == Some(tcp.seq);
@@ -216,7 +215,7 @@ impl Correlator {
     /// watched. SYN-ACK, RST and some ACK leave from sockets that are none yet or no more and pass no network layer
     /// that is watched.
     fn may_begin(&self, flow: Option<FlowKey>, record: &HopRecord, hop: Hop, tcp: Option<Tcp>) -> bool {
-        let is_v6 = flow.and_then(|key| self.flows.get(key)).is_some_and(|state| state.flow.src.is_ipv6());
+        let is_v6 = flow.and_then(|key| self.flows.get(key)).is_some_and(FlowState::is_ipv6);
         let network = if is_v6 { Point::Ip6Xmit } else { Point::IpQueueXmit };
         let passes_network = tcp.is_some_and(|tcp| {
             let without_socket = match tcp.flags & (Tcp::SYN | Tcp::RST | Tcp::FIN | ACK) {
@@ -255,7 +254,7 @@ impl Correlator {
             is_new |= packet.flow != Some(flow) && packet.received_on != Some(flow);
             packet.received_on = Some(flow);
         }
-        if let Some(tcp) = packet.tcp.filter(|_| is_new) {
+        if let Some(tcp) = packet.tcp().filter(|_| is_new) {
             self.conversation(flow, tcp);
         }
     }
@@ -265,17 +264,17 @@ impl Correlator {
         if hop.point > Point::DevQueueXmit || self.routes.is_empty() {
             return;
         }
-        let Some(flow) = self.flows.get(flow).map(|state| state.flow) else { return };
+        let Some(flow) = self.flows.get(flow).map(FlowState::flow) else { return };
         let network = if flow.src.is_ipv6() { Point::Ip6Xmit } else { Point::IpQueueXmit };
         let Some(packet) = self.in_flight.get_mut(key) else { return };
         // An established connection has a route, and asks for another one only between its send call, or the network
         // layer, and the device layer; a datagram's socket asks within its call, unless it has asked when it was connected.
         // (The few ACK that leave without a socket ask as well, but cannot be told from those whose first hop was lost.)
-        let begins_or_resets = packet.tcp.is_some_and(|tcp| tcp.flags & (Tcp::SYN | Tcp::RST) != 0);
+        let begins_or_resets = packet.tcp().is_some_and(|tcp| tcp.flags & (Tcp::SYN | Tcp::RST) != 0);
         let since_ns = match packet.hops.iter().find(|hop| hop.point == network || is_call(hop.point)) {
             _ if begins_or_resets => 0,
             Some(first) => first.time_ns,
-            None if packet.tcp.is_none() => 0,
+            None if !packet.is_tcp => 0,
             None => return self.routes.pass(record),
         };
         self.routes.answer(record, flow, since_ns, packet);
@@ -316,8 +315,4 @@ fn misses_a_hop(coverage: &Coverage, packet: &Packet, point: Point) -> bool {
 /// Whether a record's header is that of the packet.
 fn same_segment(packet: &Packet, record: &HopRecord) -> bool {
     packet.header == Header::of(record) && packet.len == record.len
-}
-
-fn ends_of(flow: Flow) -> (Protocol, std::net::SocketAddr, std::net::SocketAddr) {
-    (flow.protocol, flow.src, flow.dst)
 }

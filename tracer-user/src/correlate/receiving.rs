@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
+use slotmap::SecondaryMap;
 use tracer_common::{
     event::{AUX_UNKNOWN, HopRecord},
     probes::{Backend, Point},
@@ -36,9 +37,9 @@ pub(super) struct Receiving {
     /// only), or that it may drop yet, by CPU, in order. A packet off a backlog comes to its transport before the CPU
     /// receives the next one. Of a list that a driver hands over, all are received before the first comes to its transport
     /// (`__netif_receive_skb_list_core`).
-    unsettled: HashMap<u32, VecDeque<PacketKey>>,
+    unsettled: Vec<VecDeque<PacketKey>>,
     /// The CPU of each of them.
-    settles_on: HashMap<PacketKey, u32>,
+    settles_on: SecondaryMap<PacketKey, u32>,
 }
 
 impl Receiving {
@@ -51,28 +52,36 @@ impl Receiving {
 
     /// The packet has ended otherwise.
     pub(super) fn forget(&mut self, key: PacketKey) {
-        let Some(queue) = self.settles_on.remove(&key).and_then(|cpu| self.unsettled.get_mut(&cpu)) else {
-            return;
-        };
+        let Some(queue) = self.settles_on.remove(key).and_then(|cpu| self.queue(cpu)) else { return };
         queue.retain(|other| *other != key);
+    }
+
+    fn queue(&mut self, cpu: u32) -> Option<&mut VecDeque<PacketKey>> {
+        self.unsettled.get_mut(usize::try_from(cpu).ok()?)
     }
 
     /// The packet settles on a CPU.
     fn settles(&mut self, cpu: u32, key: PacketKey) {
         self.forget(key);
-        self.settles_on.insert(key, cpu);
-        self.unsettled.entry(cpu).or_default().push_back(key);
+        let cpus = usize::try_from(cpu.min(CPUS)).unwrap_or_default() + 1;
+        if self.unsettled.len() < cpus {
+            self.unsettled.resize_with(cpus, VecDeque::new);
+        }
+        if let Some(queue) = self.queue(cpu) {
+            queue.push_back(key);
+            self.settles_on.insert(key, cpu);
+        }
     }
 
     /// Takes out the packet that was to settle on a CPU first, if it has.
     fn settled(&mut self, cpu: u32, has: impl FnOnce(PacketKey, usize) -> bool) -> Option<PacketKey> {
-        let queue = self.unsettled.get_mut(&cpu)?;
+        let queue = self.queue(cpu)?;
         let first = *queue.front()?;
         if !has(first, queue.len()) {
             return None;
         }
         queue.pop_front();
-        self.settles_on.remove(&first);
+        self.settles_on.remove(first);
         Some(first)
     }
 
@@ -114,7 +123,7 @@ impl Correlator {
             return;
         }
         let mut settled: Vec<PacketKey> = Vec::new();
-        for queue in self.receiving.unsettled.values_mut() {
+        for queue in &mut self.receiving.unsettled {
             queue.retain(|key| {
                 let stays = self.in_flight.get(*key).is_some_and(|packet| !is_settled(packet));
                 if !stays {
@@ -125,7 +134,7 @@ impl Correlator {
         }
         settled.sort_unstable_by_key(|key| self.in_flight.get(*key).map(|packet| packet.id));
         for key in &settled {
-            self.receiving.settles_on.remove(key);
+            self.receiving.settles_on.remove(*key);
         }
         for key in settled {
             self.settle(key);
@@ -134,10 +143,10 @@ impl Correlator {
 
     /// Whether every packet's transport function is seen, not only that of some.
     pub(super) fn always_sees_transport(&self, packet: &Packet) -> bool {
-        let Some(flow) = packet.read_on().and_then(|key| self.flows.get(key)).map(|state| state.flow) else {
-            return packet.tcp.is_some() && self.sees_all(Point::TcpV4Rcv) && self.sees_all(Point::TcpV6Rcv);
+        let Some(flow) = packet.read_on().and_then(|key| self.flows.get(key)) else {
+            return packet.is_tcp && self.sees_all(Point::TcpV4Rcv) && self.sees_all(Point::TcpV6Rcv);
         };
-        match (flow.protocol, flow.dst.is_ipv6()) {
+        match (flow.protocol(), flow.is_ipv6()) {
             (Protocol::Tcp, false) => self.sees_all(Point::TcpV4Rcv),
             (Protocol::Tcp, true) => self.sees_all(Point::TcpV6Rcv),
             (Protocol::Udp, false) => self.sees_all(Point::UdpRcv),
@@ -179,7 +188,7 @@ impl Correlator {
     /// The transport function has been given the packet, and with it all that the CPU received before.
     fn at_transport(&mut self, key: PacketKey, record: &HopRecord) {
         let cpu = u32::from(record.cpu);
-        let is_here = self.receiving.settles_on.get(&key) == Some(&cpu);
+        let is_here = self.receiving.settles_on.get(key) == Some(&cpu);
         while let Some(before) = self.receiving.settled(cpu, |before, _| before != key) {
             self.settle(before);
         }
@@ -206,7 +215,7 @@ impl Correlator {
     /// The transport has the packet. Data waits for its reader from now on; for the rest a drop may follow.
     pub(super) fn received(&mut self, key: PacketKey, record: &HopRecord) {
         let Some(packet) = self.in_flight.get(key) else { return };
-        if packet.len == 0 && packet.tcp.is_some() {
+        if packet.len == 0 && packet.is_tcp {
             return self.at_transport(key, record);
         }
         self.receiving.forget(key);

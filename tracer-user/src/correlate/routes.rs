@@ -43,7 +43,7 @@ impl Correlator {
             return;
         };
         let Some(flow) = self.flows.find(record.flow).and_then(|flow| self.flows.get(flow)) else { return };
-        let flow = flow.flow;
+        let flow = flow.flow();
         (hop.aux, hop.netns) = (record.table, flow.netns);
         let source = address_of(record.source, flow.src.is_ipv6());
         let route = Route {
@@ -115,10 +115,10 @@ impl Routes {
         let Some(questions) = self.asked.get_mut(&thread) else { return };
         let room = ANSWERS.saturating_sub(packet.routes.len());
         // Nothing else that TCP sends is asked for before its ends are known.
-        let is_connect = packet.tcp.is_none_or(|tcp| tcp.flags & (Tcp::SYN | ACK) == Tcp::SYN);
+        let is_connect = packet.tcp().is_none_or(|tcp| tcp.flags & (Tcp::SYN | ACK) == Tcp::SYN);
         // A RST without a socket leaves right behind its question; that of a socket asks for nothing, and finds the one for
         // which the connection's route was looked up when it was accepted.
-        let is_reset = packet.tcp.is_some_and(|tcp| tcp.flags & Tcp::RST != 0);
+        let is_reset = packet.tcp().is_some_and(|tcp| tcp.flags & Tcp::RST != 0);
         let mut taken: ArrayVec<(Flow, u32), ANSWERS> = ArrayVec::new();
         for at in (0..questions.len()).rev() {
             let Question { flow: asked, hop, route, is_passed } = questions[at];
@@ -128,8 +128,7 @@ impl Routes {
                 is_connect && !exact && asked.protocol == flow.protocol && flow.may_be_routed_by(&asked);
             // Asked only once, before the source is chosen: by `connect` over IPv6, and by a datagram's call on a socket
             // that is not bound to an address (`udp_sendmsg`, `udpv6_sendmsg`).
-            let begins =
-                exact || open && if packet.tcp.is_some() { flow.src.is_ipv6() } else { since_ns > 0 };
+            let begins = exact || open && if packet.is_tcp { flow.src.is_ipv6() } else { since_ns > 0 };
             let is_own = (begins || open && !taken.is_empty())
                 && age <= QUESTION_NS
                 && !(is_reset && is_passed)

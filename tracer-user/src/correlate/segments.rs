@@ -82,12 +82,11 @@ impl Correlator {
             |key: &PacketKey| self.in_flight.get(*key).is_some_and(|whole| is_cut_from(whole, record, hop));
         let whole_key = self.at_device.latest(flow?, is_from)?;
         let whole = self.in_flight.get(whole_key)?;
-        let tcp = whole.tcp?;
+        let tcp = whole.tcp()?;
         let to = record.seq.wrapping_sub(tcp.seq).checked_add(record.len)?;
         let mut segment = Packet {
             skb: record.skb,
             header: Header::of(record),
-            tcp: Some(Tcp { flags: record.tcp_flags, seq: record.seq, ..tcp }),
             len: record.len,
             cut: Cut::default(),
             at_device: None,
@@ -112,7 +111,7 @@ impl Correlator {
 
 /// Whether a record is of a segment that was cut from a packet.
 fn is_cut_from(whole: &Packet, record: &HopRecord, hop: Hop) -> bool {
-    let Some(tcp) = whole.tcp else { return false };
+    let Some(tcp) = whole.tcp() else { return false };
     let from = record.seq.wrapping_sub(tcp.seq);
     whole.is_whole()
         && whole.last_ns() <= hop.time_ns

@@ -1,14 +1,19 @@
 //! The send calls that segments of TCP come from, joined by sequence number.
 
-use std::collections::VecDeque;
-
 use smallvec::SmallVec;
 use tracer_common::{
     event::{AUX_UNKNOWN, HopRecord},
-    probes::Point,
+    probes::{Backend, Point},
 };
 
-use super::{Correlator, delivery::is_after, flows::FlowKey, in_flight::Packet, process};
+use super::{
+    Correlator,
+    delivery::is_after,
+    flows::{FlowKey, FlowState},
+    in_flight::Packet,
+    process,
+    queue::Queue,
+};
 use crate::model::{Hop, Incomplete};
 
 /// Calls that are remembered of a flow, however many all flows together have.
@@ -20,18 +25,32 @@ const THREADS: usize = 64;
 /// A send call on a TCP socket.
 #[derive(Clone, Copy, Debug)]
 struct SendCall {
+    /// Its hop, but for what that of all calls on the flow has.
+    time_ns: u64,
+    aux: u32,
+    cpu: u16,
+    backend: Backend,
+    /// Another thread entered before this one had written, so whose bytes these are cannot be told.
+    contested: bool,
     /// The sequence number of its first byte.
     seq: u32,
     /// Bytes, [`AUX_UNKNOWN`] if not known.
     len: u32,
     tid: u32,
-    tgid: Option<u32>,
-    hop: Hop,
-    /// Another thread entered before this one had written, so whose bytes these are cannot be told.
-    contested: bool,
+    /// 0 if not known.
+    tgid: u32,
 }
 
+/// Half a cache line, as there are two in each flow.
+const _: () = assert!(size_of::<SendCall>() == 32);
+
 impl SendCall {
+    /// Its hop, on a flow in this namespace.
+    fn hop(&self, netns: u32) -> Hop {
+        let Self { time_ns, aux, cpu, backend, .. } = *self;
+        Hop { point: Point::TcpSendmsg, backend, cpu: cpu.into(), time_ns, aux, netns }
+    }
+
     /// Whether the byte at `seq` is one of its bytes, as far as can be told.
     fn has(&self, seq: u32) -> bool {
         !is_after(self.seq, seq)
@@ -43,7 +62,7 @@ impl SendCall {
 #[derive(Debug, Default)]
 pub(super) struct Sends {
     /// By the sequence number of their first byte.
-    calls: VecDeque<SendCall>,
+    calls: Queue<SendCall, 2>,
     /// How many there were before them.
     gone: u64,
     /// The last call of each thread, counted from the first of all, that may not have written all of its data.
@@ -53,6 +72,11 @@ pub(super) struct Sends {
 }
 
 impl Sends {
+    /// Reads what the next call, or packet, is compared with.
+    pub(super) fn touch(&self) -> u64 {
+        self.calls.back().map_or(0, |call| call.time_ns)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }
@@ -122,8 +146,9 @@ impl Correlator {
         self.flows.change_sends(flow, |state| {
             let tgid = process(record);
             state.sender = tgid.or(state.sender);
-            let HopRecord { seq, len, tid, .. } = *record;
-            state.sends.add(SendCall { seq, len, tid, tgid, hop, contested: false });
+            let HopRecord { seq, len, tid, tgid, aux, cpu, time_ns, .. } = *record;
+            let backend = hop.backend;
+            state.sends.add(SendCall { time_ns, aux, cpu, backend, contested: false, seq, len, tid, tgid });
             if is_full && state.sends.len() > CALLS {
                 state.sends.forget_oldest();
             }
@@ -133,11 +158,12 @@ impl Correlator {
     /// Gives a packet of a flow the call that its first byte comes from. `retransmitted` packets have none: their call was
     /// long ago and has had its path.
     pub(super) fn give_call(&mut self, flow: FlowKey, packet: &mut Packet, sent_ns: u64) {
-        let Some(tcp) = packet.tcp.filter(|_| packet.len != 0 && !packet.retransmitted) else { return };
+        let Some(tcp) = packet.tcp().filter(|_| packet.len != 0 && !packet.retransmitted) else { return };
+        let Some(netns) = self.flows.get(flow).map(FlowState::netns) else { return };
         self.flows.change_sends(flow, |state| match state.sends.of(tcp.seq) {
-            Ok(Some(call)) if call.has(tcp.seq) && call.hop.time_ns <= sent_ns && !call.contested => {
-                packet.sender = call.tgid;
-                packet.add(call.hop);
+            Ok(Some(call)) if call.has(tcp.seq) && call.time_ns <= sent_ns && !call.contested => {
+                packet.sender = (call.tgid != 0).then_some(call.tgid);
+                packet.add(call.hop(netns));
             }
             Ok(_) => {}
             Err(reason) => _ = packet.doubt.get_or_insert(reason),

@@ -15,7 +15,7 @@ mod sockets;
 
 use std::collections::VecDeque;
 
-use arrayvec::ArrayVec;
+use smallvec::SmallVec;
 use tracer_common::{
     event::{AUX_UNKNOWN, MARK_LISTENS, MARK_NOTHING_QUEUED, UnixNameRecord, UnixRecord},
     probes::Point,
@@ -53,7 +53,7 @@ impl Correlator {
         }
         let Some(socket) = self.unix.sockets.get_mut(&sk) else { return };
         for key in std::mem::take(&mut socket.unread) {
-            if let Some(message) = self.in_flight.get(key).and_then(|packet| packet.message)
+            if let Some(message) = self.in_flight.get(key).and_then(Packet::message)
                 && message.is_open
             {
                 self.close_call(message.tid);
@@ -135,7 +135,7 @@ impl Correlator {
     /// A path begins.
     fn begin_message(
         &mut self,
-        message: Message,
+        mut message: Message,
         hop: Hop,
         len: u32,
         sender: Option<u32>,
@@ -144,19 +144,19 @@ impl Correlator {
         let mut hops = self.in_flight.hops();
         hops.push(hop);
         let id = self.number();
-        let called = self.unix.name(message.sk);
+        message.called = self.unix.name(message.sk);
+        let message = self.in_flight.message(message);
         self.keep(Packet {
             id,
             skb: 0,
             flow: None,
             received_on: None,
             message: Some(message),
-            called,
             header: Header::default(),
-            tcp: None,
+            is_tcp: false,
             retransmitted: false,
             len,
-            on_devices: ArrayVec::new(),
+            on_devices: SmallVec::new(),
             sender,
             receiver: None,
             woken_on: 0,
@@ -180,8 +180,8 @@ impl Correlator {
         // What another thread is about to queue was not there yet.
         let (open, queued): (VecDeque<_>, VecDeque<_>) = unread
             .into_iter()
-            .filter_map(|key| Some((key, self.in_flight.get(key)?.message?)))
-            .partition(|(_, message)| message.is_open);
+            .filter_map(|key| Some((key, self.in_flight.get(key)?.message()?.is_open)))
+            .partition(|(_, is_open)| *is_open);
         socket.unread = open.into_iter().map(|(key, _)| key).collect();
         for (key, _) in queued {
             self.end(key, Some(Incomplete::ReadNotSeen));
@@ -204,6 +204,7 @@ impl Correlator {
             // Nothing was sent (EAGAIN, EPIPE), so there is no message.
             if let Some(message) = self.in_flight.remove(call.packet).and_then(|packet| packet.message) {
                 self.unix.ended(&message, call.packet, &self.in_flight);
+                self.in_flight.reuse_message(message);
             }
             return;
         }
@@ -228,7 +229,7 @@ impl Correlator {
         let Some(packet) = self.in_flight.get_mut(key) else { return };
         packet.doubt.get_or_insert(Incomplete::Entangled);
         forget_reads(packet);
-        if packet.message.is_some_and(|message| !message.is_open) {
+        if packet.message().is_some_and(|message| !message.is_open) {
             self.end(key, Some(Incomplete::Entangled));
         }
     }
@@ -306,7 +307,8 @@ impl Correlator {
             descriptors: if is_seen { record.descriptors.into() } else { 0 },
             ..Message::default()
         };
-        let key = self.begin_message(message, hop, message.queued, None, Some(Incomplete::StartNotSeen));
+        let len = message.queued;
+        let key = self.begin_message(message, hop, len, None, Some(Incomplete::StartNotSeen));
         if let Some(packet) = self.in_flight.get_mut(key) {
             packet.woken_on = record.sk;
             packet.awaits_reader = true;
@@ -342,7 +344,7 @@ impl Correlator {
         // A reader of a stream takes an `sk_buff` off the queue after it has copied all of it.
         let is_read = is_seen
             && self.unix.sockets.get(&call.sk).is_some_and(|it| it.last_read == (record.skb, record.len))
-            && self.in_flight.get(key).and_then(|packet| packet.message).is_some_and(|it| it.early);
+            && self.in_flight.get(key).and_then(Packet::message).is_some_and(|it| it.early);
         let owner = if is_read { Some(key) } else { owner };
         if is_seen && owner != Some(key) {
             if let Some(owner) = owner {
@@ -392,8 +394,7 @@ impl Correlator {
 
     /// The `sk_buff` of a message is another's now.
     fn supersede(&mut self, owner: PacketKey) {
-        let is_open =
-            self.in_flight.get(owner).and_then(|packet| packet.message).is_some_and(|it| it.is_open);
+        let is_open = self.in_flight.get(owner).and_then(Packet::message).is_some_and(|it| it.is_open);
         if is_open {
             self.entangle(owner);
         } else {
@@ -419,7 +420,7 @@ impl Correlator {
     fn close_if_full(&mut self, tid: u32) {
         let Some(call) = self.unix.calls.get(&tid) else { return };
         let Some(packet) = self.in_flight.get(call.packet) else { return };
-        let Some(message) = packet.message else { return };
+        let Some(message) = packet.message() else { return };
         let is_full = if message.socket_type != STREAM {
             // A datagram is one `sk_buff`.
             true
@@ -439,7 +440,7 @@ impl Correlator {
         let mut calls: Vec<(u32, Call)> = self.unix.calls.iter().map(|(tid, call)| (*tid, *call)).collect();
         calls.sort_unstable_by_key(|(_, call)| call.packet);
         for (tid, call) in calls {
-            let message = self.in_flight.get(call.packet).and_then(|packet| packet.message);
+            let message = self.in_flight.get(call.packet).and_then(Packet::message);
             // If it was not said how much there is, what was read is all that can be waited for.
             if message.is_some_and(|message| message.buffers > 0 && message.asked == AUX_UNKNOWN) {
                 self.close_call(tid);

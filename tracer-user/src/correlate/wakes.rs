@@ -58,6 +58,11 @@ impl Wakes {
         }
     }
 
+    /// Reads what is known of a thread.
+    pub(super) fn touch(&self, tid: u32) -> u64 {
+        self.woken.get(&tid).map_or(0, |wake| wake.sk)
+    }
+
     #[cfg(test)]
     pub(super) fn threads(&self) -> usize {
         self.woken.len()

@@ -14,8 +14,8 @@ pub use cost::{Cost, NotMeasured, OwnCost, Sample};
 pub use coverage::{Attached, Coverage, Refusal, State};
 pub use flow::{Comm, Endpoint, Flow, Protocol, Task};
 pub use path::{
-    Device, Devices, Dropped, Hop, Hops, Icmp, Incomplete, MAX_HOPS, Path, Route, Routing, Tcp, Unix,
-    is_read, is_send,
+    Device, Devices, Dropped, Hop, Hops, Icmp, Incomplete, MAX_DEVICES, MAX_HOPS, Path, Route, Routing, Tcp,
+    Unix, is_read, is_send,
 };
 pub use shares::{Part, Shares};
 pub use trust::{Losses, Trust};

@@ -84,8 +84,11 @@ pub fn is_send(point: Point) -> bool {
 /// The hops of a path, in the order of their times, at most [`MAX_HOPS`].
 pub type Hops = Vec<Hop>;
 
-/// The devices of a path, in the order in which it passes them. A packet on more of them shows the first ones.
-pub type Devices = ArrayVec<Device, 6>;
+/// The most devices a path shows. A packet on more of them shows the first ones.
+pub const MAX_DEVICES: usize = 6;
+
+/// The devices of a path, in the order in which it passes them.
+pub type Devices = ArrayVec<Device, MAX_DEVICES>;
 
 /// A network device.
 #[derive(Clone, Debug, PartialEq, Eq)]

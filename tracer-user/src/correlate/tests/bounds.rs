@@ -74,6 +74,15 @@ fn numbers_of_flows_are_forgotten() {
 }
 
 #[test]
+fn the_table_of_flows_does_not_outgrow_its_places() {
+    let mut kernel = Kernel::new(by_kprobes());
+    for id in 10..120_000u64 {
+        kernel.flow(id, &format!("127.0.{}.1:{}", id >> 14, 10_000 + (id & 0x3fff)), SERVER);
+    }
+    assert!(kernel.correlator.flows.sizes().iter().all(|size| *size <= 7 << 14));
+}
+
+#[test]
 fn a_flow_in_use_keeps_its_number() {
     let mut kernel = limited(100, 64);
     for id in 10..5000u64 {

@@ -5,7 +5,7 @@ use tracer_common::event::{AUX_UNKNOWN, MARK_TAKEN, UnixRecord};
 use super::{
     super::{
         Correlator,
-        in_flight::{Message, Packet, PacketKey},
+        in_flight::{Packet, PacketKey},
     },
     STREAM,
     sockets::{Buffer, Socket, UnixSockets},
@@ -87,7 +87,7 @@ impl Correlator {
         }
         // Only one can be read before its wake-up: what is read beside it was not, or it was not.
         let early = socket.only.filter(|only| {
-            self.in_flight.get(*only).and_then(|packet| packet.message).is_some_and(|message| message.early)
+            self.in_flight.get(*only).and_then(Packet::message).is_some_and(|message| message.early)
         });
         // It may be what was read before.
         let is_peeked = socket.is_peeked || was_read;
@@ -133,17 +133,17 @@ impl Correlator {
     /// Ends a message that has been read.
     pub(super) fn end_if_read(&mut self, key: PacketKey) {
         let Some(packet) = self.in_flight.get_mut(key) else { return };
-        let Some(message) = packet.message.filter(Message::is_read) else { return };
-        let Some(read) = message.read else { return };
+        let Some(message) = packet.message().filter(|message| message.is_read()) else { return };
+        let (queued, Some(read)) = (message.queued, message.read) else { return };
         packet.add(read);
-        packet.len = message.queued;
+        packet.len = queued;
         self.end(key, None);
     }
 }
 
 /// Whether the data that is read may be what a message has queued.
 fn may_have_queued(packet: &Packet, record: &UnixRecord) -> bool {
-    let Some(message) = packet.message else { return false };
+    let Some(message) = packet.message() else { return false };
     let is_first = packet.hops.first().is_some_and(|call| call.time_ns <= record.time_ns);
     let has_room = match message.asked {
         AUX_UNKNOWN => true,

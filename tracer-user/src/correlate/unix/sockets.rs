@@ -95,6 +95,11 @@ impl UnixSockets {
         socket.inode = record.inode;
     }
 
+    /// The message of a socket that has waited for longest to be read.
+    pub(in crate::correlate) fn oldest_unread(&self, sk: u64) -> Option<PacketKey> {
+        self.sockets.get(&sk).and_then(|socket| socket.unread.front()).copied()
+    }
+
     /// What is known of a socket; makes room if there is none.
     pub(super) fn socket(&mut self, sk: u64) -> &mut Socket {
         if self.sockets.len() >= self.forget_at && !self.sockets.contains_key(&sk) {
@@ -110,9 +115,9 @@ impl UnixSockets {
         self.sockets.get(&sk).and_then(|socket| socket.name.clone())
     }
 
-    /// What a message is called. `own`: what its socket was called when it was sent. A datagram's sender may have no name:
-    /// then its receiver has.
-    pub(in crate::correlate) fn describe(&self, message: &Message, own: Option<Arc<[u8]>>) -> Unix {
+    /// What a message is called. A datagram's sender may have no name: then its receiver has.
+    pub(in crate::correlate) fn describe(&self, message: &mut Message) -> Unix {
+        let own = message.called.take();
         let socket = self.sockets.get(&message.sk);
         // The receiver of a stream is not looked up again: in its memory another socket may have been.
         let is_named = message.socket_type == STREAM || own.as_ref().is_some_and(|name| !name.is_empty());
