@@ -59,9 +59,13 @@ struct Known {
     syn: u32,
 }
 
+/// How many flows are known, each direction by itself. Userspace knows several times as many (`correlate::flows`): of what lies unused
+/// in this map for long, none may be kept here that was forgotten there.
+const FLOWS_KNOWN: u32 = 32768;
+
 /// Exact, with no hash in its place: two flows never share a number.
 #[map]
-static FLOWS: LruHashMap<FlowKey, Known> = LruHashMap::with_max_entries(65536, 0);
+static FLOWS: LruHashMap<FlowKey, Known> = LruHashMap::with_max_entries(FLOWS_KNOWN, 0);
 
 /// A packet that is on its way between two namespaces. Its flow in the other one is another flow.
 #[repr(C)]
@@ -184,7 +188,7 @@ fn number(key: &FlowKey, seen: u32) -> u64 {
 
 #[inline(never)]
 fn number_in_table(key: &FlowKey, seen: u32) -> u64 {
-    // SAFETY: an LRU map may hand this entry to another flow between look-up and load only after 65536 younger ones;
+    // SAFETY: an LRU map may hand this entry to another flow between look-up and load only after thousands of younger ones;
     // the number is 8 aligned bytes, so the load is not torn.
     let known = unsafe { FLOWS.get(key) }.map_or(NO_FLOW, |known| known.id);
     let number = if known == NO_FLOW { announce(key, seen) } else { known };
@@ -222,17 +226,19 @@ fn announce(key: &FlowKey, seen: u32) -> u64 {
     }
     // Announced first, entered second: no other CPU can use a number that userspace has not heard of. Two CPUs may
     // announce the same flow under two numbers, which userspace allows for.
-    // SAFETY: one aligned word, which may be another flow's only after 65536 younger ones.
+    // SAFETY: one aligned word, which may be another flow's only after thousands of younger ones.
     let syn = unsafe { FLOWS.get(key) }.map_or(0, |known| known.syn);
     let _ = FLOWS.insert(key, Known { id, seen, syn }, 0);
-    log_announced(id, key.sport, key.dport);
+    flow_is_announced(id, key.sport.into(), key.dport.into());
     id
 }
 
-/// For the debug log; nothing at all unless userspace asks for it. A function of its own, as a log line takes stack.
+/// For the debug log; nothing at all unless userspace asks for it. Verified by itself, as a log line has many ways through.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn log_announced(id: u64, sport: u16, dport: u16) {
+extern "C" fn flow_is_announced(id: u64, sport: u64, dport: u64) -> u64 {
     debug!((), "flow {} announced: port {} to port {}", id, sport, dport);
+    0
 }
 
 /// A number that no other flow gets; [`NO_FLOW`] if none can be had now.

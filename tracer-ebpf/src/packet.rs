@@ -53,12 +53,6 @@ impl<const N: usize> Bytes<N> {
         u16::from_be_bytes([self.0[at], self.0[at + 1]])
     }
 
-    /// Four bytes, in host byte order.
-    #[inline(always)]
-    fn word(&self, at: usize) -> u32 {
-        u32::from_be_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
-    }
-
     /// Four bytes, as they are.
     #[inline(always)]
     fn raw_word(&self, at: usize) -> u64 {
@@ -81,14 +75,6 @@ impl<const N: usize> Bytes<N> {
     }
 }
 
-impl Bytes<TRANSPORT_READ> {
-    #[inline(always)]
-    fn of([first, second]: [u64; 2]) -> Self {
-        // SAFETY: as many bytes.
-        Self(unsafe { core::mem::transmute::<[u64; 2], [u8; TRANSPORT_READ]>([first, second]) })
-    }
-}
-
 /// A packet's flow and what its TCP header says. For ICMP `seq` is the type and, in the lowest byte, the code; `ack` is the
 /// protocol of the packet that an error answers, or the identifier and number of an echo. Filled in place: 512 bytes of stack leave no room for copies.
 #[repr(C)]
@@ -99,7 +85,7 @@ pub(crate) struct Packet {
     pub(crate) ack: u32,
     pub(crate) len: u32,
     pub(crate) tcp_flags: u32,
-    /// Of UDP the first eight bytes of payload.
+    /// Of UDP the first eight bytes of payload, as a number.
     pub(crate) first_bytes: u64,
 }
 
@@ -175,10 +161,7 @@ impl Packet {
         let mut protocol = of(bytes.0[9].into(), bytes.0[6].into());
         let mut header_len = of(u64::from(bytes.0[0] & 0xf) * 4, IPV6_HEADER);
         // Mostly the transport's header has been read already.
-        let mut transport = Bytes::<TRANSPORT_READ>::of([
-            of(bytes.pair(20), bytes.raw(40)),
-            of(bytes.pair(28), bytes.raw(48)),
-        ]);
+        let mut transport = [of(bytes.pair(20), bytes.raw(40)), of(bytes.pair(28), bytes.raw(48))];
         let is_extended =
             !(is_protocol(protocol, TCP) | is_protocol(protocol, UDP) | is_protocol(protocol, ICMPV6));
         let is_long = of(header_len ^ IPV4_HEADER, is_extended) != 0;
@@ -191,7 +174,7 @@ impl Packet {
         }
         key.protocol = protocol as u8;
         let len = network_len.wrapping_sub(header_len);
-        self.transport(&transport, network.wrapping_add(header_len), len & !mask_if_negative(len))
+        self.transport(transport, network.wrapping_add(header_len), len & !mask_if_negative(len))
     }
 
     /// Of a SYN without ACK, which begins a connection, the sequence number; else 0.
@@ -219,13 +202,14 @@ impl Packet {
     /// Reads the transport header at `transport`, `len` bytes from the packet's end; says whether it is TCP, UDP or ICMP.
     #[inline(always)]
     pub(crate) fn read_transport(&mut self, transport: Address, len: u32) -> bool {
-        let bytes: Bytes<TRANSPORT_READ> = kread::read(transport, 0);
-        self.transport(&bytes, transport, len.into())
+        self.transport(kread::read(transport, 0), transport, len.into())
     }
 
-    /// The same where it has been read.
+    /// The same where it has been read: its first sixteen bytes. (As words: what is in registers is no more than a number for the
+    /// verifier, however it came there.)
     #[inline(always)]
-    fn transport(&mut self, bytes: &Bytes<TRANSPORT_READ>, transport: Address, len: u64) -> bool {
+    fn transport(&mut self, [first, second]: [u64; 2], transport: Address, len: u64) -> bool {
+        let (first, second) = (u64::from_be(first), u64::from_be(second));
         let key = &mut self.key;
         let protocol = u64::from(key.protocol);
         let (is_tcp, is_udp) = (is_protocol(protocol, TCP), is_protocol(protocol, UDP));
@@ -233,32 +217,25 @@ impl Packet {
         if is_tcp | is_udp | is_icmp == 0 {
             return false;
         }
-        let header_len = 8 ^ (8 ^ u64::from(bytes.0[12] >> 4) * 4) & is_tcp;
+        let header_len = 8 ^ (8 ^ (second >> 28 & 0xf) * 4) & is_tcp;
         let len = len.wrapping_sub(header_len);
         self.len = (len & !mask_if_negative(len)) as u32;
-        key.sport = bytes.half(0) & !is_icmp as u16;
-        key.dport = bytes.half(2) & !is_icmp as u16;
-        self.seq = bytes.word(4) & is_tcp as u32;
-        self.ack = bytes.word(8) & is_tcp as u32;
-        self.tcp_flags = u32::from(bytes.0[13]) & is_tcp as u32;
-        self.first_bytes = bytes.raw(8) & is_udp;
+        let (mut ports, mut seq) = (first >> 32 & !is_icmp, first & is_tcp);
+        // Of ICMP type and code; of an echo, identifier and number.
+        seq |= first >> 48 & is_icmp;
+        let mut ack = second >> 32 & is_tcp | first & is_icmp;
+        self.tcp_flags = (second >> 16 & 0xff & is_tcp) as u32;
+        self.first_bytes = second & is_udp;
         if is_icmp != 0 {
-            self.icmp(bytes, transport);
+            // An error goes back to where the packet came from that it answers, so its ports are taken the other way round.
+            let answered = icmp_answered(transport, protocol, first >> 56);
+            let is_echo = mask_if_zero(answered);
+            ack = ack & is_echo | answered & 0xff;
+            ports |= answered >> 16;
         }
+        (key.sport, key.dport) = ((ports >> 16) as u16, ports as u16);
+        (self.seq, self.ack) = (seq as u32, ack as u32);
         true
-    }
-
-    /// Of an error the ports of the packet that it answers: an error goes back to where that one came from, so they are taken the
-    /// other way round.
-    #[inline(always)]
-    fn icmp(&mut self, bytes: &Bytes<TRANSPORT_READ>, transport: Address) {
-        // Type and code; of an echo, identifier and number.
-        (self.seq, self.ack) = (bytes.half(0).into(), bytes.word(4));
-        let answered = icmp_answered(transport, self.key.protocol.into(), bytes.0[0].into());
-        if answered != 0 {
-            self.ack = answered as u32 & 0xff;
-            (self.key.sport, self.key.dport) = ((answered >> 16) as u16, (answered >> 32) as u16);
-        }
     }
 }
 
@@ -268,8 +245,8 @@ fn is_protocol(protocol: u64, wanted: u8) -> u64 {
     mask_if_zero(protocol ^ u64::from(wanted))
 }
 
-/// What an ICMP error says of the packet that it answers (RFC 792, RFC 4443): 1 in bit 8, its protocol below, destination port from
-/// bit 16 on, source port from bit 32 on; 0 of what is no error. Verified by itself: numbers, and a name of its own
+/// What an ICMP error says of the packet that it answers (RFC 792, RFC 4443): its protocol in the lowest byte, 1 in the next one, source
+/// port from bit 16 on, destination port from bit 32 on; 0 of what is no error. Verified by itself: numbers, and a name of its own
 /// (`BTF_FUNC_GLOBAL`).
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -290,7 +267,7 @@ extern "C" fn icmp_answered(transport: u64, protocol: u64, kind: u64) -> u64 {
     if protocol == TCP || protocol == UDP {
         let [a, b, c, d]: [u8; 4] = kread::read(answered, ports);
         let (source, destination) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-        says |= u64::from(destination) << 16 | u64::from(source) << 32;
+        says |= u64::from(source) << 16 | u64::from(destination) << 32;
     }
     says
 }

@@ -201,10 +201,11 @@ pub(crate) fn is_read(key: &FlowKey, seq: u32) -> bool {
     let flow = flow_name(key);
     let Some(call) = find(&CALLS_OF_FLOWS, flow) else { return false };
     if !is_after(call.to(), seq) {
-        forget(&CALLS_OF_FLOWS, flow);
+        // As long as the flow has its call, no other one is drawn, which would be forgotten here.
         if find(&SENDING, call.sk).is_some_and(|sending| sending.range == call.range) {
             forget(&SENDING, call.sk);
         }
+        forget(&CALLS_OF_FLOWS, flow);
     }
     is_after(seq, call.from())
 }

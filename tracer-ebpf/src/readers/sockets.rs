@@ -338,8 +338,9 @@ fn number(sk: impl Pointer, field: &Global<u32>) -> u32 {
 #[inline(always)]
 fn tcp_flow(probe: Probe, sk: impl Pointer, direction: Direction, key: &mut FlowKey) -> Option<(Meta, u64)> {
     let is_tcp = flow::of_socket(sk, direction, key) && key.protocol == TCP;
-    // What comes in was sent in a call, which was drawn, or was not.
-    let may_be = is_tcp && (direction == Direction::Out || sample::has_call(key));
+    // What comes in was sent in a call, which was drawn, or was not. But who reads may be what makes the flow a wanted one.
+    let is_asked = direction == Direction::Out || filter::needed_of_flow() != 0 || sample::has_call(key);
+    let may_be = is_tcp && is_asked;
     if may_be { wanted_flow(probe, key) } else { None }
 }
 

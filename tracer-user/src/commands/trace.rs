@@ -209,8 +209,10 @@ impl Run {
             recording.close(stopped_ns)?;
         }
         while self.waits_since(stopped_ns, monotonic_now_ns()) {
-            self.pump()?;
-            sleep(BUSY_SLEEP).await;
+            // A reader that is behind has all the more to do afterwards.
+            if self.pump()? < BATCH {
+                sleep(BUSY_SLEEP).await;
+            }
         }
         self.collector.stop()?;
         while self.pump()? > 0 {}

@@ -38,8 +38,8 @@ impl Default for Recent {
 impl Recent {
     /// Whether a number, or an address, was not seen a moment ago. Now it was.
     fn is_new(&mut self, number: u64) -> bool {
-        // Addresses of sockets are multiples of 64.
-        let [lowest, ..] = (number ^ number >> 6).to_le_bytes();
+        // Addresses of sockets are multiples of 64, and the lowest bits of a flow's number those of a CPU.
+        let [lowest, ..] = (number ^ number >> 6 ^ number >> 16).to_le_bytes();
         let place = usize::from(lowest) % self.0.len();
         std::mem::replace(&mut self.0[place], number) != number
     }

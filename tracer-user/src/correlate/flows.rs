@@ -16,7 +16,8 @@ use crate::model::{Flow, Protocol};
 /// `AF_INET6` on the wire.
 const AF_INET6: u8 = 10;
 
-/// Nearly twice as many as the kernel's table has (`tracer_ebpf::flow`, 65536), and as many as tables of 2^17 places take.
+/// More than three times as many as the kernel's table has (`tracer_ebpf::flow`, 32768), and as many as tables of 2^17 places take.
+/// Up to twice as many are known where they are in use.
 const MOST: usize = 7 << 14;
 
 /// Numbers that one announcement looks at to find one to forget.
@@ -147,7 +148,7 @@ pub(super) struct Flows {
 }
 
 impl Flows {
-    /// No more than `limit`.
+    /// No more than `limit`, and twice as many of those that are in use.
     pub(super) fn new(limit: usize) -> Self {
         Self {
             limit: limit.clamp(1, MOST),
@@ -184,7 +185,8 @@ impl Flows {
 
     /// The flow that the kernel calls `number`, which is thereby in use.
     pub(super) fn find(&mut self, number: u64) -> Option<FlowKey> {
-        let place = usize::from(number.to_le_bytes()[0]) % RECENT;
+        // The lowest bits are those of the CPU that has announced it.
+        let place = usize::from((number ^ number >> 16).to_le_bytes()[0]) % RECENT;
         let (recent, flow) = self.recent[place];
         if recent == number && number != NO_FLOW {
             return Some(flow);
@@ -305,7 +307,7 @@ impl Flows {
         [self.states.len(), self.by_flow.len(), self.by_number.len(), self.oldest.len()]
     }
 
-    /// Forgets a number that was not used for as long as the kernel cannot have kept it, and on whose flow no data
+    /// Forgets a number that was not used for so long that the kernel has hardly kept it, and on whose flow no data
     /// waits to be read; at twice the limit any.
     ///
     /// The order of announcement alone would not do: a connection that outlives many others keeps its number.
@@ -313,7 +315,8 @@ impl Flows {
         for _ in 0..LOOKS {
             let Some(number) = self.oldest.pop_front() else { return };
             let Some(found) = self.by_number.get(&number) else { continue };
-            // The kernel's table has room for four sevenths of the most that are known here.
+            // Twice what the kernel's table has room for: it may keep what was used more than once (`bpf_lru_list.c`) longer
+            // than others.
             let is_used = self.announced - found.used < self.limit as u64 * 4 / 7;
             let is_needed = self
                 .states

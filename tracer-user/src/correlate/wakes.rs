@@ -6,8 +6,8 @@ use tracer_common::event::HopRecord;
 use super::in_flight::Packet;
 use crate::model::Hop;
 
-/// Threads whose wake-up is remembered.
-const THREADS: usize = 8192;
+/// The last so many threads that were woken are remembered, and up to as many before.
+const THREADS: usize = 4096;
 
 /// A thread that was woken for a socket.
 #[derive(Clone, Copy, Debug)]
@@ -21,12 +21,15 @@ struct Wake {
 #[derive(Default)]
 pub(super) struct Wakes {
     woken: HashMap<u32, Wake>,
+    /// Those that were there when `woken` was last full.
+    before: HashMap<u32, Wake>,
 }
 
 impl Wakes {
     /// A thread is made runnable.
     pub(super) fn waking(&mut self, record: &HopRecord, hop: Hop) {
         if self.woken.len() >= THREADS {
+            std::mem::swap(&mut self.woken, &mut self.before);
             self.woken.clear();
         }
         self.woken.insert(record.tid, Wake { sk: record.sk, waking: hop, switched: None });
@@ -34,7 +37,8 @@ impl Wakes {
 
     /// A thread gets a CPU.
     pub(super) fn switched(&mut self, record: &HopRecord, hop: Hop) {
-        if let Some(wake) = self.woken.get_mut(&record.tid)
+        let wake = self.woken.get_mut(&record.tid).or_else(|| self.before.get_mut(&record.tid));
+        if let Some(wake) = wake
             && wake.sk == record.sk
             && wake.waking.time_ns <= hop.time_ns
         {
@@ -46,7 +50,7 @@ impl Wakes {
     /// than the one that was woken, or that was woken for another socket, was not waiting for it; and what happened before
     /// the packet was there did not happen for it.
     pub(super) fn give(&self, tid: u32, read_ns: u64, packet: &mut Packet) {
-        let Some(wake) = self.woken.get(&tid) else { return };
+        let Some(wake) = self.get(tid) else { return };
         if packet.woken_on == 0 || wake.sk != packet.woken_on {
             return;
         }
@@ -60,11 +64,15 @@ impl Wakes {
 
     /// Reads what is known of a thread.
     pub(super) fn touch(&self, tid: u32) -> u64 {
-        self.woken.get(&tid).map_or(0, |wake| wake.sk)
+        self.get(tid).map_or(0, |wake| wake.sk)
+    }
+
+    fn get(&self, tid: u32) -> Option<&Wake> {
+        self.woken.get(&tid).or_else(|| self.before.get(&tid))
     }
 
     #[cfg(test)]
     pub(super) fn threads(&self) -> usize {
-        self.woken.len()
+        self.woken.len() + self.before.len()
     }
 }

@@ -46,6 +46,13 @@ impl Peer {
         peer
     }
 
+    /// One that reads what comes to a port of TCP, and answers nothing, until the first client ends.
+    pub(crate) fn sink(at: SocketAddr) -> Self {
+        let peer = Self::start(&format!("sink {}", Place::Tcp(at).text()));
+        wait_until("the other process is ready", || peer.folder.path().join("ready").exists());
+        peer
+    }
+
     /// One that does `rounds` of question and answer with itself at `place`, when it is told to go.
     pub(crate) fn alone(place: &Place, rounds: usize) -> Self {
         let peer = Self::start(&format!("alone {} {rounds}", place.text()));
@@ -197,8 +204,15 @@ fn no_test_but_the_other_process() {
     let is_ready = || fs::write(env::var_os(READY).unwrap(), "").unwrap();
     let words: Vec<&str> = task.split(' ').collect();
     let place = Place::from_text(words[1], words[2]);
-    if words[0] == "echo" {
-        return place.answer(is_ready);
+    match (words[0], &place) {
+        ("echo", place) => return place.answer(is_ready),
+        ("sink", Place::Tcp(at)) => {
+            let listener = TcpListener::bind(at).unwrap();
+            is_ready();
+            io::copy(&mut listener.accept().unwrap().0, &mut io::sink()).unwrap();
+            return;
+        }
+        _ => {}
     }
     is_ready();
     // Until the other end is closed.

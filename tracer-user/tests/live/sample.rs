@@ -2,14 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, UdpSocket},
-    os::unix::net::{UnixListener, UnixStream},
+    io::Write as _,
+    net::{Ipv4Addr, TcpStream, UdpSocket},
+    os::{
+        fd::AsRawFd as _,
+        unix::net::{UnixListener, UnixStream},
+    },
     thread,
 };
 
 use serde_json::Value;
 
-use crate::support::{Said, Trace, backends, free_port, hops, ping_pong, round_trips};
+use crate::{
+    peer::Peer,
+    support::{Said, Trace, backends, free_port, hops, ping_pong, round_trips, wait_until},
+};
 
 /// Round trips: twice as many messages.
 const ROUNDS: usize = 1000;
@@ -56,6 +63,39 @@ fn segments_of_drawn_calls_are_whole() {
         assert_share(&said, said.messages().len(), 2 * ROUNDS);
         assert_like_each_other(&said, "tcp_sendmsg", "tcp_recvmsg");
     }
+}
+
+/// Who only reads makes a conversation a wanted one, before any call on it was drawn.
+#[test]
+fn what_a_wanted_process_only_reads_is_sampled() {
+    // Each waits for a delayed acknowledgement.
+    const MESSAGES: usize = 60;
+    for backend in backends() {
+        let at = (Ipv4Addr::LOCALHOST, free_port()).into();
+        let sink = Peer::sink(at);
+        let trace = Trace::start(&backend, &["--pid", &sink.pid().to_string(), "--sample", "2"]);
+        let mut client = TcpStream::connect(at).unwrap();
+        client.set_nodelay(true).unwrap();
+        for _ in 0..MESSAGES {
+            client.write_all(&[1; 100]).unwrap();
+            // One after the other: of calls that are under way together no more than one is traced.
+            wait_until("all was acknowledged", || unacknowledged(&client) == 0);
+        }
+        let said = trace.stop();
+        let messages = said.messages();
+        // The first ones were not wanted yet.
+        assert!(messages.len() > MESSAGES / 8, "{} of {MESSAGES}: {}", messages.len(), said.summary);
+        assert!(messages.iter().all(|message| message["receiver"]["pid"] == sink.pid()), "{messages:#?}");
+    }
+}
+
+/// Bytes in a socket's send queue (`SIOCOUTQ`).
+fn unacknowledged(socket: &TcpStream) -> i32 {
+    let mut bytes = 0;
+    // SAFETY: `bytes` is an `int` that lives through the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    assert_eq!(result, 0);
+    bytes
 }
 
 #[test]

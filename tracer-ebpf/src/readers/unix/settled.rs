@@ -23,7 +23,7 @@ type Entry = [u64; 5];
 #[map]
 static SETTLED: Array<Entry> = Array::with_max_entries(PLACES, 0);
 
-/// How often a socket became wanted, or ceased to be.
+/// How often a socket became wanted, or ceased to be, or got the memory of another one.
 #[map]
 static CHANGES: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -45,12 +45,12 @@ pub(super) fn changes() -> u64 {
     CHANGES.get_ptr(0).map_or(0, |count| unsafe { count.read_volatile() })
 }
 
-/// All that was found out is to be found out again.
+/// All that was found out is to be found out again; nothing is if `mask` is 0.
 #[inline(always)]
-pub(super) fn change() {
+pub(super) fn change_if(mask: u64) {
     if let Some(count) = CHANGES.get_ptr_mut(0) {
         // SAFETY: as above, and atomic.
-        unsafe { add(count, 1) };
+        unsafe { add(count, mask & 1) };
     }
 }
 

@@ -95,6 +95,18 @@ fn data_that_no_reader_was_woken_for_was_not_waited_for() {
 }
 
 #[test]
+fn a_thread_is_not_forgotten_because_thousands_are_woken_after_it() {
+    let mut kernel = Kernel::new(by_kprobes());
+    arrive(&mut kernel, 1000);
+    let times = [waking(&mut kernel, READER, SOCKET), switched(&mut kernel, READER, SOCKET)];
+    for tid in 0..4096 {
+        waking(&mut kernel, 100_000 + tid, SOCKET + 64);
+    }
+    read(&mut kernel, READER, 1010);
+    assert_eq!(scheduler(&kernel.path()), times);
+}
+
+#[test]
 fn threads_that_are_woken_are_bounded() {
     let mut kernel = Kernel::new(by_kprobes());
     for tid in 0..20_000 {
