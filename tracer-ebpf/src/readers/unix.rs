@@ -171,6 +171,8 @@ pub(super) fn woken(probe: Probe, sk: impl Pointer) {
     if !listens && !sample::unix_wakes(newest.map_or(0, Pointer::address)) {
         return;
     }
+    // Before anything is looked up: who reads on another CPU need not wait to be woken, and would seem to have read before.
+    let meta = probe.now();
     let (mut skb, mut sender, mut sender_inode, mut len, mut descriptors) = (0, 0, 0, 0, 0);
     if let Some(newest) = newest {
         let sender_sk = newest.pointer(&offset::SK_BUFF_SK);
@@ -204,7 +206,6 @@ pub(super) fn woken(probe: Probe, sk: impl Pointer) {
     if !is_wanted(seen) {
         return;
     }
-    let meta = probe.now();
     if is_held && held.is_written == 0 {
         held::release(meta, &held);
     }
