@@ -41,13 +41,14 @@ fn assert_like_each_other(said: &Said, calls: &str, reads: &str) {
     // An emulated machine stands still at times, and segments are sent again without a call; or it skips a program.
     let is_usual = |message: &&&Value| message["retransmitted"] != true && message["complete"] == true;
     for message in said.messages().iter().filter(is_usual) {
-        let way = hops(message);
-        assert!(dark.contains(&calls) || way.first() == Some(&calls), "{message}");
-        assert!(dark.contains(&reads) || way.last() == Some(&reads), "{message}");
+        // A reader that is running may even read before it is woken.
         let by_chance = |hop: &&str| {
             ["process_backlog", "sock_def_readable", "sched_waking", "sched_switch"].contains(hop)
         };
-        *ways.entry(way.into_iter().filter(|hop| !by_chance(hop)).collect()).or_default() += 1;
+        let way: Vec<&str> = hops(message).into_iter().filter(|hop| !by_chance(hop)).collect();
+        assert!(dark.contains(&calls) || way.first() == Some(&calls), "{message}");
+        assert!(dark.contains(&reads) || way.last() == Some(&reads), "{message}");
+        *ways.entry(way).or_default() += 1;
     }
     assert_eq!(ways.len(), 1, "{ways:?}");
 }
