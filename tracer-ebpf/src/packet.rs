@@ -130,7 +130,7 @@ impl Network {
         // Without branches, which the verifier would follow.
         let ethertype = u64::from(u16::from_be(skb.field(&offset::SK_BUFF_PROTOCOL)));
         let is = |wanted: u16| is_zero(ethertype ^ u64::from(wanted)) as u8;
-        Self { at, len, version: is(ETH_P_IP) * 4 | is(ETH_P_IPV6) * 6 }
+        Self { at, len, version: (is(ETH_P_IP) * 4) | (is(ETH_P_IPV6) * 6) }
     }
 }
 
@@ -217,7 +217,8 @@ impl Packet {
         if is_tcp | is_udp | is_icmp == 0 {
             return false;
         }
-        let header_len = 8 ^ (8 ^ (second >> 28 & 0xf) * 4) & is_tcp;
+        let tcp_header_len = (second >> 28 & 0xf) * 4;
+        let header_len = 8 ^ (8 ^ tcp_header_len) & is_tcp;
         let len = len.wrapping_sub(header_len);
         self.len = (len & !mask_if_negative(len)) as u32;
         let (mut ports, mut seq) = (first >> 32 & !is_icmp, first & is_tcp);

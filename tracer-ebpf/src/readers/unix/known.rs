@@ -188,16 +188,19 @@ extern "C" fn unix_adopt(sk: u64, peer: u64, name_at: u64, name_len: u64, seen: 
 #[inline(never)]
 pub(super) fn mark(sk: Raw, now: u32) {
     let inode = inode(sk);
-    let known = SOCKETS.get_ptr_mut(sk.address());
-    // SAFETY: a live element of the map; an update that is lost is made by the next message. One that its process has closed
-    // has no inode any more.
-    match known {
-        Some(known) if unsafe { (*known).inode } == inode || inode == 0 => unsafe { (*known).seen |= now },
-        // It is announced when it first sends.
-        _ => {
-            let _ = SOCKETS.insert(sk.address(), Known { inode, seen: now, peer: NOT_ASKED }, 0);
+    if let Some(known) = SOCKETS.get_ptr_mut(sk.address()) {
+        // SAFETY: a live element of the map; an update that is lost is made by the next message.
+        unsafe {
+            // One that its process has closed has no inode any more.
+            if (*known).inode == inode || inode == 0 {
+                (*known).seen |= now;
+                settled::change_if(u64::MAX);
+                return;
+            }
         }
     }
+    // It is announced when it first sends.
+    let _ = SOCKETS.insert(sk.address(), Known { inode, seen: now, peer: NOT_ASKED }, 0);
     settled::change_if(u64::MAX);
 }
 
