@@ -222,7 +222,7 @@ pub(crate) fn find_received(skb: impl Pointer) -> (Known, bool) {
     }
 }
 
-/// Keeps a wanted packet on the loopback device, until it is [sealed](seal) for nobody.
+/// Keeps a wanted packet on the loopback device. Nobody finds it before it is [sealed](seal).
 #[inline(always)]
 pub(crate) fn keep(skb: Address, packet: &Packet, flow: u64) {
     let Some(place) = place(skb) else { return };
