@@ -160,6 +160,13 @@ pub(crate) trait Pointer: Fields {
         Self::to(self.field(field))
     }
 
+    /// Reads a field that points to anything, as a number. Newer verifiers (6.18) take a loaded `void *` or `char *` for a pointer, too
+    /// (`PTR_UNTRUSTED` to read-only memory), which it lets no global function have.
+    #[inline(always)]
+    fn address_in(self, field: &Global<u32>) -> Address {
+        self.pointer(field).address()
+    }
+
     /// The struct that lies within this one.
     fn inner(self, field: &Global<u32>) -> Self;
 

@@ -116,10 +116,10 @@ pub(crate) struct Network {
 impl Network {
     #[inline(always)]
     pub(crate) fn of(skb: impl Pointer, header: NetworkHeader) -> Self {
-        let data = skb.pointer(&offset::SK_BUFF_DATA).address();
+        let data = skb.address_in(&offset::SK_BUFF_DATA);
         let at = match header {
             NetworkHeader::Recorded => {
-                let head = skb.pointer(&offset::SK_BUFF_HEAD).address();
+                let head = skb.address_in(&offset::SK_BUFF_HEAD);
                 head.wrapping_add(u64::from(skb.field::<u16>(&offset::SK_BUFF_NETWORK_HEADER)))
             }
             NetworkHeader::Data => data,

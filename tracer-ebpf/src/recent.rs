@@ -76,7 +76,7 @@ impl Place {
     #[inline(always)]
     fn of(self, skb: impl Pointer, point: Point, device: Option<u64>) -> Option<Facts> {
         // Each is read once: it may be another packet's the next time.
-        let head: u64 = skb.field(&offset::SK_BUFF_HEAD);
+        let head = skb.address_in(&offset::SK_BUFF_HEAD);
         let ends = ends(skb);
         let kept = self.get(Word::Device);
         let facts = Facts {
@@ -120,7 +120,7 @@ impl Place {
         if self.get(Word::Skb) != skb.address() || self.get(Word::Head) != 0 || self.get(Word::Sum) != begun {
             return;
         }
-        let (head, ends) = (skb.field(&offset::SK_BUFF_HEAD), ends(skb));
+        let (head, ends) = (skb.address_in(&offset::SK_BUFF_HEAD), ends(skb));
         self.set(Word::Head, head);
         self.set(Word::Ends, ends);
         self.set(Word::Stage, point as u64);

@@ -130,7 +130,7 @@ fn of_file(file: impl Pointer) -> Option<Socket> {
         return None;
     }
     // `sock_alloc_file`: the file of a socket points to its `struct socket`.
-    let socket: Address = file.field(&offset::FILE_PRIVATE_DATA);
+    let socket = file.address_in(&offset::FILE_PRIVATE_DATA);
     let inode = inode.field::<u64>(&offset::INODE_INO) as u32;
     let place = FILES.get_ptr_mut(inode & (PLACES - 1))?;
     // SAFETY: an aligned element that lives as long as the map; volatile, as others write it meanwhile.

@@ -131,7 +131,7 @@ extern "C" fn packet_on_device(skb: u64, sk_or_cpu: u64, network: u64, sizes: u6
         }
         // `skb_shinfo()`
         let skb = Raw(skb);
-        let head: Address = skb.field(&offset::SK_BUFF_HEAD);
+        let head = skb.address_in(&offset::SK_BUFF_HEAD);
         let shared = Raw(head.wrapping_add(u64::from(skb.field::<u32>(&offset::SK_BUFF_END))));
         let is_whole = mask_if_zero(shared.field::<u16>(&offset::SHARED_INFO_GSO_SIZE).into());
         marks |= MARK_SEVERAL & !is_whole as u16;

@@ -160,7 +160,7 @@ pub(crate) fn from_socket(args: &impl Args, probe: Probe, sk: usize, skb: usize)
     if !flow::of_socket(sk, Direction::Out, &mut packet.key) || packet.key.protocol != TCP {
         return;
     }
-    let head: Address = skb.field(&offset::SK_BUFF_HEAD);
+    let head = skb.address_in(&offset::SK_BUFF_HEAD);
     let transport = head.wrapping_add(u64::from(skb.field::<u16>(&offset::SK_BUFF_TRANSPORT_HEADER)));
     if packet.read_transport(transport, skb.field(&offset::SK_BUFF_LEN)) {
         // The route that the socket keeps, from `connect` on.

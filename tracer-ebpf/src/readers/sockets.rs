@@ -72,7 +72,7 @@ fn ends_by_file(sk: Raw, key: &mut FlowKey) -> bool {
 #[inline(always)]
 pub(crate) fn udp_send(args: &impl Args, probe: Probe, sk: usize, msg: usize, len: usize) {
     // The kernel's copy of the address, as long as `struct sockaddr_storage`.
-    let name: Address = args.pointer(msg).field(&offset::MSGHDR_NAME);
+    let name = args.pointer(msg).address_in(&offset::MSGHDR_NAME);
     let port = if name == 0 { 0 } else { u16::from_be(kread::read(name, 2)) };
     sends_udp(probe, args.pointer(sk), port, args.arg(len) as u32);
 }
@@ -296,7 +296,7 @@ pub(crate) fn udp_received(args: &impl Args, probe: Probe, sk: usize, ret: usize
 fn oldest(sk: Address) -> Address {
     for queue in [&offset::UDP_SOCK_READER_QUEUE, &offset::SOCK_RECEIVE_QUEUE] {
         let queue = sk.wrapping_add(u64::from(queue.load()));
-        let first: Address = Raw(queue).field(&offset::SK_BUFF_QUEUE_NEXT);
+        let first = Raw(queue).address_in(&offset::SK_BUFF_QUEUE_NEXT);
         if first != queue {
             return first;
         }

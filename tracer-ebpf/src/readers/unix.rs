@@ -100,7 +100,7 @@ pub(super) fn connects(probe: Probe, sk: impl Pointer, socket: Socket, name: Nam
 #[inline(always)]
 pub(crate) fn unix_send(args: &impl Args, probe: Probe, socket: usize, msg: usize, len: usize) {
     let msg = args.pointer(msg);
-    let name = Name::kernel(msg.field(&offset::MSGHDR_NAME), msg.field(&offset::MSGHDR_NAMELEN));
+    let name = Name::kernel(msg.address_in(&offset::MSGHDR_NAME), msg.field(&offset::MSGHDR_NAMELEN));
     let sk = args.pointer(socket).pointer(&offset::SOCKET_SK);
     if sk.is_null() {
         return;
@@ -394,7 +394,7 @@ fn control<P: Pointer>(skb: P) -> P {
 #[inline(always)]
 fn descriptors(skb: impl Pointer) -> u8 {
     // What lies in the control block the verifier does not know to be a pointer.
-    match control(skb).field::<Address>(&offset::UNIX_CB_FP) {
+    match control(skb).address_in(&offset::UNIX_CB_FP) {
         0 => 0,
         files => Raw(files).field::<u16>(&offset::SCM_FP_COUNT) as u8,
     }
