@@ -255,27 +255,28 @@ fn is_among(names: &Array<Name>, count: u32, name: Name) -> bool {
 #[inline(always)]
 pub(crate) fn is_unix_name(len: u32, word: impl Fn(usize) -> u64) -> bool {
     let count = UNIX_PATTERN_COUNT.load();
-    let mut differs = [0; MAX_NAMES];
-    for at in 0..UNIX_WORDS {
-        let word = word(at);
-        for (index, differs) in differs.iter_mut().enumerate() {
-            if index as u32 >= count {
-                break;
-            }
-            let Some(pattern) = UNIX_PATTERNS.get(index as u32) else { break };
-            *differs |= (word & pattern.mask[at]) ^ pattern.name[at];
-        }
-    }
-    let mut matches = 0;
-    for (index, differs) in differs.into_iter().enumerate() {
-        if index as u32 >= count {
+    // A bit for each pattern, as long as nothing differs: the stack of who calls this has room for a word.
+    let mut alike = 0;
+    for index in 0..MAX_NAMES as u32 {
+        if index >= count {
             break;
         }
-        let Some(pattern) = UNIX_PATTERNS.get(index as u32) else { break };
+        let Some(pattern) = UNIX_PATTERNS.get(index) else { break };
         let len = u64::from(len);
         // The sign of a difference: too short, or too long.
         let is_outside = len.wrapping_sub(pattern.least.into()) | u64::from(pattern.most).wrapping_sub(len);
-        matches |= is_zero(differs | is_outside >> 63);
+        alike |= is_zero(is_outside >> 63) << index;
     }
-    matches != 0
+    for at in 0..UNIX_WORDS {
+        let word = word(at);
+        for index in 0..MAX_NAMES as u32 {
+            if index >= count {
+                break;
+            }
+            let Some(pattern) = UNIX_PATTERNS.get(index) else { break };
+            let is_same = is_zero((word & pattern.mask[at]) ^ pattern.name[at]);
+            alike &= !((is_same ^ 1) << index);
+        }
+    }
+    alike != 0
 }
