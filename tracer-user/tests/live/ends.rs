@@ -43,7 +43,7 @@ fn assert_both_ends(said: &Said, peer: u32) {
     assert_eq!(messages.len(), 2 * ROUNDS, "{:#?}", said.paths);
     let this = (Value::from(std::process::id()), None);
     let other = (Value::from(peer), Some(NAME));
-    for (at, message) in messages.iter().enumerate() {
+    for (at, message) in said.whole_messages() {
         assert_eq!(message["len"], SIZE, "{message}");
         let (from, to) = if at % 2 == 0 { (&this, &other) } else { (&other, &this) };
         for (end, (pid, comm)) in [("sender", from), ("receiver", to)] {
@@ -87,7 +87,7 @@ fn over_tcp() {
             let (said, peer) = talk(&backend, &place, ["--port", &port.to_string()]);
             assert_both_ends(&said, peer);
             let way = way_over_loopback(&["tcp_sendmsg", network], &[receive, "tcp_recvmsg"]);
-            for message in said.messages() {
+            for (_, message) in said.whole_messages() {
                 said.assert_way(message, &way);
                 assert_eq!((&message["flow"]["proto"], &message["device"]), (&"tcp".into(), &"lo".into()));
                 assert_eq!(message["route"], "cached", "{message}");
@@ -110,7 +110,7 @@ fn over_udp() {
             assert_both_ends(&said, peer);
             assert_eq!(said.paths.len(), 2 * ROUNDS, "nothing but the messages: {:#?}", said.paths);
             // Before the first one `connect` has asked where it goes, which the tests of routes look at.
-            for message in said.messages().into_iter().skip(1) {
+            for (_, message) in said.whole_messages().filter(|(at, _)| *at > 0) {
                 // The server's socket is connected to nobody, so each of its answers asks where it goes.
                 let asks = |hop: &str| hop.ends_with("_lookup");
                 let mut way = way_over_loopback(&[send], &[receive, "udp_recvmsg"]);
@@ -134,7 +134,7 @@ fn over_a_unix_stream() {
         let (said, peer) = talk(&backend, &Place::UnixStream(name), ["--unix", &name_text]);
         assert_both_ends(&said, peer);
         assert_eq!(said.paths.len(), 2 * ROUNDS + 1, "the messages and a connection: {:#?}", said.paths);
-        for message in said.messages() {
+        for (_, message) in said.whole_messages() {
             said.assert_way(message, &["unix_stream_sendmsg", "unix_stream_recvmsg"]);
         }
         let connection = said.paths.iter().find(|path| path["len"] == 0).unwrap();
@@ -159,7 +159,7 @@ fn over_unix_datagrams() {
         let (said, peer) = talk(&backend, &Place::UnixDatagram(name), ["--unix", &pattern]);
         assert_both_ends(&said, peer);
         assert_eq!(said.paths.len(), 2 * ROUNDS, "nothing but the messages: {:#?}", said.paths);
-        for message in said.messages() {
+        for (_, message) in said.whole_messages() {
             said.assert_way(message, &["unix_dgram_sendmsg", "unix_dgram_recvmsg"]);
             assert_eq!(message["flow"]["type"], "dgram", "{message}");
             let shown = message["flow"]["path"].as_str().unwrap();

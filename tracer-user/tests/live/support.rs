@@ -183,9 +183,15 @@ impl Said {
         let excused = if summary["missed"] == 0 { 0 } else { EXCUSED };
         let mut incomplete = self.paths.iter().filter(|path| path["complete"] != true).skip(excused);
         if let Some(path) = incomplete.next() {
-            panic!("{path}\n{stderr}");
+            panic!("{path}\n{summary}\n{stderr}");
         }
         assert!(summary["paths"]["incomplete"].as_u64() <= Some(excused as u64), "{summary}");
+    }
+
+    /// The [messages](Self::messages) with their numbers, but for those that [`assert_whole`](Self::assert_whole) has excused.
+    pub(crate) fn whole_messages(&self) -> impl Iterator<Item = (usize, &Value)> {
+        let is_whole = |path: &Value| self.summary["missed"] == 0 || path["complete"] == true;
+        self.messages().into_iter().enumerate().filter(move |(_, message)| is_whole(message))
     }
 
     /// Whether the kernel may have skipped a program where two CPUs are busy: a kprobe within the handler of another one, in
