@@ -80,8 +80,11 @@ pub struct TestArguments {
     /// Only this kernel in QEMU, for example 6.12 (can be repeated)
     #[arg(long, value_name = "VERSION")]
     pub kernel: Vec<String>,
+    /// Every live test by every backend in each virtual machine (two hours), not in turns
+    #[arg(long)]
+    pub every: bool,
     /// No virtual machines
-    #[arg(long, conflicts_with = "kernel")]
+    #[arg(long, conflicts_with_all = ["kernel", "every"])]
     pub no_vm: bool,
     /// No live tests on the running kernel
     #[arg(long)]

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     fs,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -42,6 +42,13 @@ pub fn compile(workspace: &Workspace) -> Result<Programs> {
     let tests = executable(&messages, "live", "test").context("cargo made no live tests")?;
     let pathtrace = executable(&messages, "pathtrace", "bin").context("cargo made no pathtrace")?;
     Ok(Programs { pathtrace: pathtrace.into(), tests: tests.into() })
+}
+
+/// The names of all live tests.
+pub fn list(programs: &Programs) -> Result<Vec<String>> {
+    let mut command = Command::new(&programs.tests);
+    let listed = output(command.args(["--list", "--format", "terse"]), "listing the live tests")?;
+    Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
 }
 
 /// Runs the live tests on the running kernel; says whether they passed.

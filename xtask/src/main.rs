@@ -13,7 +13,7 @@ use xtask::{
     privilege::Privilege,
     process::step,
     test::{self, Selection},
-    vm::{self, Readiness},
+    vm::{self, Readiness, Share},
     workspace::Workspace,
 };
 
@@ -63,7 +63,8 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Test(arguments) => {
             let kernels = vm::by_versions(&arguments.kernel)?;
-            let selection = Selection { kernels, vm: !arguments.no_vm, live: !arguments.no_live };
+            let share = if arguments.every { Share::Everything } else { Share::Turns };
+            let selection = Selection { kernels, vm: !arguments.no_vm, share, live: !arguments.no_live };
             test::test(&workspace, &selection)?
         }
         Task::Vm(arguments) => return run_in_vm(&workspace, arguments),

@@ -8,7 +8,7 @@ use crate::{
     live,
     privilege::Privilege,
     process::step,
-    vm::{self, Kernel, Readiness, Verdict},
+    vm::{self, Kernel, Readiness, Share, Verdict},
     workspace::Workspace,
 };
 
@@ -19,6 +19,8 @@ pub struct Selection {
     pub kernels: Vec<Kernel>,
     /// Whether to run virtual machines.
     pub vm: bool,
+    /// How much of the live tests each of them runs.
+    pub share: Share,
     /// Whether to run the live tests on the running kernel.
     pub live: bool,
 }
@@ -65,11 +67,13 @@ pub fn test(workspace: &Workspace, selection: &Selection) -> Result<bool> {
         _ => summary.push("live tests on this kernel skipped: --no-live".into()),
     }
     if let (Some(programs), Some(busybox)) = (programs, busybox) {
+        let tests = live::list(&programs)?;
         let contents = vm::Contents {
             programs: vec![("pathtrace", programs.pathtrace), ("live", programs.tests)],
             ..vm::Contents::default()
         };
-        let verdicts = vm::run_live_tests(workspace, &selection.kernels, &contents, &busybox)?;
+        let what = (&tests[..], selection.share);
+        let verdicts = vm::run_live_tests(workspace, &selection.kernels, &contents, &busybox, what)?;
         passed &= verdicts.iter().all(|verdict| verdict.passed);
         summary.extend(describe(&verdicts));
     }

@@ -1,6 +1,7 @@
 //! The same on every kernel: the live tests on as many guests at once as there are processors, or one command.
 
 use std::{
+    cmp::Reverse,
     fs,
     num::NonZero,
     path::{Path, PathBuf},
@@ -17,6 +18,7 @@ use super::{
     kernels::{KERNELS, Kernel},
     qemu::{Ending, Patience},
     run::run,
+    turns::{Share, Turn, turns},
 };
 use crate::{process::step, workspace::Workspace};
 
@@ -25,25 +27,22 @@ use crate::{process::step, workspace::Workspace};
 const TEST_PATIENCE: Patience =
     Patience { total: Duration::from_secs(45 * 60), silence: Duration::from_secs(6 * 60) };
 
-/// Runs the live tests but those named in `SKIP`. Emulated processors share one thread, so tests would only wait for each
-/// other. Such a machine may stand still at any moment, for longer than a test allows for: what fails is run once more, and
-/// the console says so.
+/// Runs the tests of each turn. Emulated processors share one thread, so tests would only wait for each other. Such a machine may stand
+/// still at any moment, for longer than a test allows for: what fails is run once more, and the console says so.
 const TEST_COMMAND: &str = r#"
-LIVE="/live --test-threads=1 --color=never"
-$LIVE $SKIP 2>&1 | tee /tmp/first
-grep -q '^test result:' /tmp/first || exit 101
-FAILED=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' /tmp/first)
-[ -n "$FAILED" ] || exit 0
-echo "once more:" $FAILED
-exec $LIVE --exact $FAILED
+CODE=0
+turn() {
+    export PATHTRACE_TEST_BACKENDS=$1
+    shift
+    LIVE="/live --test-threads=1 --color=never --exact"
+    $LIVE "$@" 2>&1 | tee /tmp/first
+    grep -q '^test result:' /tmp/first || exit 101
+    FAILED=$(sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' /tmp/first)
+    [ -n "$FAILED" ] || return 0
+    echo "once more:" $FAILED
+    $LIVE $FAILED || CODE=$?
+}
 "#;
-
-/// How much memory pathtrace takes does not depend on the kernel, and an emulated machine takes long for so many connections.
-const SKIP_ALWAYS: &str = "--skip memory::";
-
-/// What does not depend on the kernel's version, or most on the oldest one's verifier, is tested on the oldest one.
-const SKIP_ON_LATER: &str = "--skip bounds:: --skip filters:: --skip prove:: --skip recording:: \
-    --skip compare::a_regression --skip compare::pictures --skip cost::";
 
 /// How many lines of the console explain a failure.
 const TAIL: usize = 40;
@@ -61,30 +60,33 @@ pub struct Verdict {
     pub took: Duration,
 }
 
-/// Runs the live tests on these kernels.
+/// Runs the live tests, or this share of them, on these kernels.
 pub fn run_live_tests(
     workspace: &Workspace,
     kernels: &[Kernel],
     contents: &Contents,
     busybox: &Path,
+    (tests, share): (&[String], Share),
 ) -> Result<Vec<Verdict>> {
     // All downloads come first: a missing kernel should not show after minutes of tests only.
     let mut guests = Vec::new();
     let mut verdicts = Vec::new();
     for kernel in kernels {
         match fetch(workspace, kernel) {
-            Ok(fetched) => guests.push((kernel, fetched)),
+            Ok(fetched) => guests.push((turns(tests, kernel, share), kernel, fetched)),
             Err(error) => verdicts.push(not_fetched(kernel, &error)),
         }
     }
     let base = contents.load(busybox, &workspace.vm())?;
+    // The longest come first, and short ones fill the time at the end.
+    guests.sort_by_key(|(turns, ..)| Reverse(runs(turns)));
     // A guest keeps one processor busy.
     let at_once = thread::available_parallelism().map_or(1, NonZero::get).min(guests.len());
     let next = AtomicUsize::new(0);
     let work = || {
         let mut verdicts = Vec::new();
-        while let Some((kernel, fetched)) = guests.get(next.fetch_add(1, Ordering::Relaxed)) {
-            verdicts.push(test_one(kernel, fetched, &base)?);
+        while let Some((turns, kernel, fetched)) = guests.get(next.fetch_add(1, Ordering::Relaxed)) {
+            verdicts.push(test_one(kernel, fetched, &base, turns)?);
         }
         Ok(verdicts)
     };
@@ -96,18 +98,25 @@ pub fn run_live_tests(
         workers.into_iter().map(join).collect()
     });
     let mut run = run?.concat();
-    run.sort_by_key(|verdict| guests.iter().position(|(_, fetched)| fetched.release == verdict.kernel));
+    guests.sort_by_key(|(_, kernel, _)| KERNELS.iter().position(|known| known.version == kernel.version));
+    run.sort_by_key(|verdict| guests.iter().position(|(.., fetched)| fetched.release == verdict.kernel));
     verdicts.extend(run);
     Ok(verdicts)
 }
 
+/// How many runs of tests these are: by each backend.
+fn runs(turns: &[Turn]) -> usize {
+    turns.iter().map(|turn| turn.tests.len() * turn.backends.split(',').count()).sum()
+}
+
 /// Lines of several guests mix, so each says whose it is.
-fn test_one(kernel: &Kernel, fetched: &Fetched, base: &Base) -> Result<Verdict> {
-    step(&format!("live tests on kernel {}", fetched.release));
+fn test_one(kernel: &Kernel, fetched: &Fetched, base: &Base, turns: &[Turn]) -> Result<Verdict> {
+    step(&format!("live tests on kernel {}, {} runs", fetched.release, runs(turns)));
     let start = Instant::now();
     let show = |line: &str| println!("{:>4} | {line}", kernel.version);
-    let skip = if kernel.version == KERNELS[0].version { "" } else { SKIP_ON_LATER };
-    let command = format!("SKIP='{SKIP_ALWAYS} {skip}'\n{TEST_COMMAND}");
+    let turn = |turn: &Turn| format!("turn {} {}\n", turn.backends, turn.tests.join(" "));
+    let turns: String = turns.iter().map(turn).collect();
+    let command = format!("{TEST_COMMAND}\n{turns}exit $CODE\n");
     let ending = run(fetched, base, &command, TEST_PATIENCE, show)?;
     let verdict = verdict(fetched, ending, start.elapsed());
     if !verdict.passed {

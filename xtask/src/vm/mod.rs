@@ -17,8 +17,10 @@ mod private_apt;
 mod qemu;
 mod run;
 mod sources;
+mod turns;
 
 pub use guest::Contents;
 pub use kernels::{KERNELS, Kernel, by_versions};
 pub use matrix::{Verdict, came_back, run_command, run_live_tests};
 pub use prepare::{Readiness, prepare};
+pub use turns::Share;

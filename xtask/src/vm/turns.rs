@@ -1,0 +1,122 @@
+//! Which live tests a guest runs, and by which backend.
+//!
+//! A trace takes an emulated machine seconds to begin and to end, and there are hundreds: everything on every kernel takes two hours of
+//! two processors. So the kernels take turns. Every test runs on the oldest and on the newest one and, where it depends on the kernel,
+//! on one of those between; by one backend, which is the other one on the next kernel. What attaches all programs runs everywhere, by
+//! each backend.
+
+use super::kernels::{KERNELS, Kernel};
+
+/// How much a guest runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// What is its turn.
+    Turns,
+    /// Every test by every backend.
+    Everything,
+}
+
+/// The backends of a guest.
+const BACKENDS: [&str; 2] = ["fentry", "kprobe"];
+
+/// How much memory pathtrace takes does not depend on the kernel, and an emulated machine takes long for so many connections.
+const NOWHERE: [&str; 1] = ["memory::"];
+
+/// What does not depend on the kernel's version, or most on the oldest one's verifier, is tested on the oldest one.
+const ON_THE_OLDEST: [&str; 7] = [
+    "bounds::",
+    "filters::",
+    "prove::",
+    "recording::",
+    "compare::a_regression",
+    "compare::pictures",
+    "cost::",
+];
+
+/// What attaches all programs.
+const EVERYWHERE: [&str; 1] = ["doctor::"];
+
+/// Tests that run with the same backends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Turn {
+    /// As in `PATHTRACE_TEST_BACKENDS`.
+    pub(super) backends: String,
+    /// The tests' full names.
+    pub(super) tests: Vec<String>,
+}
+
+/// What of these tests runs on this kernel. No turn is without tests.
+pub(super) fn turns(tests: &[String], kernel: &Kernel, share: Share) -> Vec<Turn> {
+    let at = KERNELS.iter().position(|known| known.version == kernel.version).unwrap_or_default();
+    let newest = KERNELS.len() - 1;
+    let between = newest - 1;
+    let (mut both, mut one) = (Vec::new(), [Vec::new(), Vec::new()]);
+    for (number, test) in tests.iter().enumerate() {
+        let is_among = |list: &[&str]| list.iter().any(|begin| test.starts_with(begin));
+        if is_among(&NOWHERE) || at > 0 && is_among(&ON_THE_OLDEST) {
+            continue;
+        }
+        // Another one on the newest kernel than on the oldest.
+        let backend = (number / between + at.min(newest - 1)) % BACKENDS.len();
+        if share == Share::Everything || is_among(&EVERYWHERE) {
+            both.push(test.clone());
+        } else if at == 0 || at == newest || number % between == at - 1 {
+            one[backend].push(test.clone());
+        }
+    }
+    let mut turns = vec![Turn { backends: BACKENDS.join(","), tests: both }];
+    turns.extend(
+        BACKENDS.into_iter().zip(one).map(|(backend, tests)| Turn { backends: backend.into(), tests }),
+    );
+    turns.retain(|turn| !turn.tests.is_empty());
+    turns
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    /// (kernel, backends) of all turns with this test.
+    fn runs(tests: &[String], test: &str, share: Share) -> Vec<(&'static str, String)> {
+        let of = |kernel: &'static Kernel| {
+            let turns = turns(tests, kernel, share).into_iter();
+            turns
+                .filter(|turn| turn.tests.iter().any(|name| name == test))
+                .map(|turn| (kernel.version, turn.backends))
+                .collect::<Vec<_>>()
+        };
+        KERNELS.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn every_test_has_its_turn_by_each_backend() {
+        let tests: Vec<String> = (0..40).map(|number| format!("unix::test_{number}")).collect();
+        let mut between = BTreeSet::new();
+        for test in &tests {
+            let runs = runs(&tests, test, Share::Turns);
+            let kernels: Vec<_> = runs.iter().map(|(kernel, _)| *kernel).collect();
+            assert_eq!((kernels.len(), kernels[0], kernels[2]), (3, "5.10", "7.3"), "{test}");
+            between.insert(kernels[1]);
+            let backends: BTreeSet<_> = runs.iter().map(|(_, backend)| backend.as_str()).collect();
+            assert_eq!(backends, BTreeSet::from(BACKENDS), "{test}: {runs:?}");
+        }
+        assert_eq!(between, BTreeSet::from(["6.1", "6.12", "6.18"]));
+    }
+
+    #[test]
+    fn what_attaches_everything_runs_everywhere() {
+        let tests = names(&["doctor::names", "filters::port", "memory::is_flat", "cost::is_said"]);
+        let both = || "fentry,kprobe".to_owned();
+        let everywhere = KERNELS.map(|kernel| (kernel.version, both()));
+        assert_eq!(runs(&tests, "doctor::names", Share::Turns), everywhere);
+        assert_eq!(runs(&tests, "filters::port", Share::Turns).len(), 1);
+        assert_eq!(runs(&tests, "filters::port", Share::Everything), [("5.10", both())]);
+        assert_eq!(runs(&tests, "memory::is_flat", Share::Everything), []);
+    }
+}
