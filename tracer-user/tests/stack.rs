@@ -4,7 +4,7 @@
 //! It looks only at what it can reach with the options given, so a chain that is too long would show with some options only, as a
 //! probe point that is not attached.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 
