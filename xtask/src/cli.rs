@@ -50,7 +50,7 @@ pub struct BenchArguments {
     /// How often everything is measured
     #[arg(long, value_name = "N", default_value_t = 7)]
     pub rounds: u32,
-    /// Only these groups of works: tcp, unix, stream, connections, redis, programs, start
+    /// Only these groups of works: tcp, unix, stream, connections, redis, programs, start, correlator
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub only: Vec<String>,
     /// Only these variants besides the untraced one: json, summary, sample, excluded, empty, bare, bpftrace-print,

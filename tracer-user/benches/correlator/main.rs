@@ -27,6 +27,8 @@ use pathtrace::{
     session::{Output, Session, Shown},
 };
 
+use xtask::bench::lines::{self, Line};
+
 use self::{
     allocations::Counting,
     streams::{Batch, Kind, Stream},
@@ -193,18 +195,17 @@ impl Figure {
 
     fn to_json(&self) -> String {
         let events = self.events as f64;
-        serde_json::json!({
-            "bench": "correlator",
-            "output": self.target.name(),
-            "stream": self.kind.name(),
-            "flows": self.flows,
-            "events": self.events,
-            "paths": self.paths,
-            "events_per_second": (events / self.spent.as_secs_f64()).round(),
-            "allocations_per_event": self.allocations as f64 / events,
-            "peak_bytes": self.most_bytes,
-        })
-        .to_string()
+        let line = Line::Correlator(lines::Correlator {
+            output: self.target.name().into(),
+            stream: self.kind.name().into(),
+            flows: self.flows as u64,
+            events: self.events,
+            paths: self.paths,
+            events_per_second: (events / self.spent.as_secs_f64()).round(),
+            allocations_per_event: self.allocations as f64 / events,
+            peak_bytes: self.most_bytes,
+        });
+        serde_json::to_string(&line).unwrap()
     }
 }
 

@@ -17,6 +17,8 @@ pub enum Line {
     Program(Program),
     /// From the start of pathtrace to its first path.
     Start(Start),
+    /// Records became output.
+    Correlator(Correlator),
     /// A variant could not be measured.
     Unavailable(Unavailable),
     /// A variant does not do the same as pathtrace.
@@ -138,6 +140,27 @@ pub struct Start {
     pub first_path_ns: u64,
     /// From Ctrl-C to its end.
     pub exit_ns: u64,
+}
+
+/// How fast userspace turns records into output, without a kernel.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Correlator {
+    /// `correlate`, `summary`, `json` or `table`.
+    pub output: String,
+    /// What the records tell of.
+    pub stream: String,
+    /// How many flows are under way at once.
+    pub flows: u64,
+    /// How many records of hops.
+    pub events: u64,
+    /// How many paths they became.
+    pub paths: u64,
+    /// On one CPU.
+    pub events_per_second: f64,
+    /// How often memory was asked for, of each event.
+    pub allocations_per_event: f64,
+    /// The most memory that was held at once, beside that of the records.
+    pub peak_bytes: u64,
 }
 
 /// Why there are no figures.

@@ -1,9 +1,8 @@
 //! `cargo xtask bench`: what tracing costs, beside the alternatives.
 //!
-//! The benchmark itself is `tracer-user/benches/cost`, which prints raw figures. Here they become medians, ratios, verdicts and
-//! tables.
+//! The benchmarks themselves are `tracer-user/benches/cost` and `benches/correlator`, which print raw figures. Here they become
+//! medians, ratios, verdicts and tables.
 
-mod correlator;
 mod document;
 pub mod lines;
 mod page;

@@ -24,6 +24,7 @@ pub(super) fn page(results: &Results, verdicts: &[Verdict]) -> String {
     page += &throughput(results);
     page += &tracers(results);
     page += &programs(results);
+    page += &correlators(results);
     page += &remarks(results);
     page
 }
@@ -187,6 +188,34 @@ fn programs(results: &Results) -> String {
     });
     let header: Vec<&str> = std::iter::once("tracepoint").chain(variants.iter().copied()).collect();
     table("In the kernel, ns a run, the statistics' own cost included (TCP, 5 B)", &header, rows)
+}
+
+fn correlators(results: &Results) -> String {
+    let rows = results.correlators.iter().map(|it| {
+        vec![
+            it.output.clone(),
+            it.flows.to_string(),
+            format!("{:.0}", it.events as f64 / 1e6),
+            format!("{:.2}", it.events_per_second / 1e6),
+            format!("{:.0}", 1e9 / it.events_per_second),
+            format!("{:.4}", it.allocations_per_event),
+            format!("{:.1}", it.peak_bytes as f64 / 1024.0 / 1024.0),
+        ]
+    });
+    let header = [
+        "output",
+        "flows at once",
+        "events, millions",
+        "million events/s",
+        "ns an event",
+        "allocations an event",
+        "memory, MiB",
+    ];
+    table(
+        "From records to output on one CPU, TCP, the best of three runs (of 10^7 events, one)",
+        &header,
+        rows,
+    )
 }
 
 fn remarks(results: &Results) -> String {

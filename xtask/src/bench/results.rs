@@ -5,7 +5,7 @@ use std::io::BufRead;
 
 use anyhow::{Context as _, Result};
 
-use super::lines::{Line, Machine, Note, Program, Start, Tracer, Unavailable, Work};
+use super::lines::{Correlator, Line, Machine, Note, Program, Start, Tracer, Unavailable, Work};
 
 /// The variant that others are compared with.
 pub(super) const UNTRACED: &str = "untraced";
@@ -26,6 +26,8 @@ pub(super) struct Results {
     pub(super) programs: Vec<Program>,
     /// Starts of pathtrace.
     pub(super) starts: Vec<Start>,
+    /// What userspace does with records.
+    pub(super) correlators: Vec<Correlator>,
     /// What could not be measured.
     pub(super) unavailable: Vec<Unavailable>,
     /// What variants do otherwise.
@@ -33,17 +35,20 @@ pub(super) struct Results {
 }
 
 impl Results {
-    /// Reads them; `each` sees each line first.
-    pub(super) fn read(lines: impl BufRead, mut each: impl FnMut(&str) -> Result<()>) -> Result<Self> {
-        let mut results = Self::default();
+    /// Reads more of them; `each` sees each line first.
+    pub(super) fn read(
+        &mut self,
+        lines: impl BufRead,
+        mut each: impl FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
         for line in lines.lines() {
             let line = line?;
             each(&line)?;
             let parsed = serde_json::from_str(&line)
                 .with_context(|| format!("the benchmark printed what is no figure: {line}"))?;
-            results.add(parsed);
+            self.add(parsed);
         }
-        Ok(results)
+        Ok(())
     }
 
     fn add(&mut self, line: Line) {
@@ -53,6 +58,7 @@ impl Results {
             Line::Tracer(tracer) => self.tracers.push(tracer),
             Line::Program(program) => self.programs.push(program),
             Line::Start(start) => self.starts.push(start),
+            Line::Correlator(correlator) => self.correlators.push(correlator),
             Line::Unavailable(unavailable) => self.unavailable.push(unavailable),
             Line::Note(note) => self.notes.push(note),
         }

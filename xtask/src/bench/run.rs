@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
 use super::{
-    correlator::Correlator,
     document,
     page::{page, verdict_table},
     results::Results,
@@ -35,6 +34,12 @@ const ALTERNATIVES: [(&str, &str); 4] = [
     ("redis-benchmark", "redis-tools"),
 ];
 
+/// The group, and the benchmark, that needs no kernel.
+const CORRELATOR: &str = "correlator";
+
+/// Streams of records: as many flows as there may be at once, and ten times as many events of the fewest and of the most.
+const CORRELATED: [&[&str]; 2] = [&["events=1000000"], &["events=10000000", "flows=64", "flows=10000"]];
+
 /// What to measure, and what to do with it.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -56,11 +61,11 @@ pub struct Options {
 
 /// Measures, and shows what came out; says whether every verdict that there is is met.
 pub fn bench(workspace: &Workspace, options: &Options) -> Result<bool> {
-    let (results, correlators) = match &options.from {
-        Some(file) => (read(file)?, Vec::new()),
+    let results = match &options.from {
+        Some(file) => read(file)?,
         None => measure(workspace, options)?,
     };
-    let verdicts = verdicts(&results, &correlators);
+    let verdicts = verdicts(&results);
     if options.json {
         println!("{}", serde_json::to_string(&Output { machine: &results.machine, verdicts: &verdicts })?);
     } else {
@@ -81,33 +86,55 @@ struct Output<'a> {
 
 fn read(file: &Path) -> Result<Results> {
     let lines = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    Results::read(BufReader::new(lines), |_| Ok(()))
+    let mut results = Results::default();
+    results.read(BufReader::new(lines), |_| Ok(()))?;
+    Ok(results)
 }
 
-fn measure(workspace: &Workspace, options: &Options) -> Result<(Results, Vec<Correlator>)> {
+fn measure(workspace: &Workspace, options: &Options) -> Result<Results> {
     let Some(privilege) = Privilege::any() else {
         bail!("tracing needs root: run the benchmark as root, or where sudo works");
     };
     install()?;
     build::setup(workspace)?;
-    let cost = compile(workspace, "cost")?;
-    let correlators = if has_correlator(workspace) {
-        run_correlator(&compile(workspace, "correlator")?)?
-    } else {
-        Vec::new()
-    };
-    step(&format!("measuring, {} rounds", options.rounds));
-    let mut command = privilege.command(&[] as &[(&str, &OsStr)], &cost);
-    command.args(["--rounds", &options.rounds.to_string()]);
-    for (option, values) in [("--only", &options.only), ("--variants", &options.variants)] {
+    let has_correlator = options.only.is_empty() || options.only.iter().any(|group| group == CORRELATOR);
+    let others: Vec<&str> =
+        options.only.iter().map(String::as_str).filter(|group| *group != CORRELATOR).collect();
+    let mut kept = options.keep.as_ref().map(File::create).transpose().context("cannot keep the figures")?;
+    let mut results = Results::default();
+
+    let program = compile(workspace, "cost")?;
+    // Where the machine is described is measured, too, if nothing else is.
+    let rounds =
+        if others.is_empty() && has_correlator && !options.only.is_empty() { 0 } else { options.rounds };
+    step(&format!("measuring, {rounds} rounds"));
+    let mut cost = privilege.command(&[] as &[(&str, &OsStr)], &program);
+    cost.args(["--rounds", &rounds.to_string()]);
+    let variants: Vec<&str> = options.variants.iter().map(String::as_str).collect();
+    for (option, values) in [("--only", others), ("--variants", variants)] {
         if !values.is_empty() {
-            command.args([option, &values.join(",")]);
+            cost.args([option, &values.join(",")]);
         }
     }
-    let mut child = command.stdout(Stdio::piped()).spawn().context("cannot start the benchmark")?;
+    read_all(&mut cost, &mut results, kept.as_mut())?;
+
+    if has_correlator {
+        let program = compile(workspace, CORRELATOR)?;
+        step("measuring what pathtrace does with records");
+        for chosen in CORRELATED {
+            let mut correlator = Command::new(&program);
+            correlator.args(["--json", "stream=tcp", "output=summary", "output=json"]).args(chosen);
+            read_all(&mut correlator, &mut results, kept.as_mut())?;
+        }
+    }
+    Ok(results)
+}
+
+/// Runs a benchmark and reads its lines.
+fn read_all(benchmark: &mut Command, results: &mut Results, mut kept: Option<&mut File>) -> Result<()> {
+    let mut child = benchmark.stdout(Stdio::piped()).spawn().context("cannot start the benchmark")?;
     let lines = child.stdout.take().context("the benchmark has no output")?;
-    let mut kept = options.keep.as_ref().map(File::create).transpose().context("cannot keep the figures")?;
-    let results = Results::read(BufReader::new(lines), |line| {
+    results.read(BufReader::new(lines), |line| {
         if let Some(kept) = &mut kept {
             writeln!(kept, "{line}")?;
         }
@@ -117,7 +144,7 @@ fn measure(workspace: &Workspace, options: &Options) -> Result<(Results, Vec<Cor
     if !status.success() {
         bail!("the benchmark has failed ({status})");
     }
-    Ok((results, correlators))
+    Ok(())
 }
 
 /// Installs the alternatives where that is possible. What is missing is shown as not available.
@@ -144,15 +171,4 @@ fn compile(workspace: &Workspace, name: &str) -> Result<PathBuf> {
     let messages = output(&mut command, "compiling a benchmark")?;
     let program = executable(&messages, name, "bench").context("cargo made no benchmark")?;
     Ok(program.into())
-}
-
-fn has_correlator(workspace: &Workspace) -> bool {
-    let benches = workspace.root().join("tracer-user/benches");
-    ["correlator.rs", "correlator/main.rs"].iter().any(|file| benches.join(file).exists())
-}
-
-fn run_correlator(program: &Path) -> Result<Vec<Correlator>> {
-    step("measuring what pathtrace does with records");
-    let lines = output(Command::new(program).arg("--json"), "measuring what pathtrace does with records")?;
-    Ok(Correlator::read(&lines))
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{
-    correlator::Correlator,
+    lines::Correlator,
     results::{Results, Spread, once, p50},
 };
 
@@ -46,6 +46,9 @@ pub(super) const HOPS: [&str; 7] = [
 /// The work at which programs are watched.
 pub(super) const WATCHED: &str = "tcp-programs-5";
 
+/// As many flows keep what is known of them in a CPU's caches.
+const FEW_FLOWS: u64 = 1000;
+
 const MS: f64 = 1e6;
 const MIB: f64 = 1024.0 * 1024.0;
 
@@ -76,7 +79,7 @@ impl Limit {
 }
 
 /// All of them, in the order in which they are shown.
-pub(super) fn verdicts(results: &Results, correlators: &[Correlator]) -> Vec<Verdict> {
+pub(super) fn verdicts(results: &Results) -> Vec<Verdict> {
     let mut all = Vec::new();
     for (variant, what, limit) in [
         ("json", "all hops, live JSON", 1.30),
@@ -119,12 +122,37 @@ pub(super) fn verdicts(results: &Results, correlators: &[Correlator]) -> Vec<Ver
     });
     let mib = |bytes: f64| format!("{:.0} MiB", bytes / MIB);
     all.push(of_max("most memory", Limit::Below(64.0 * MIB), Spread::of(peaks), mib));
+    all.extend(of_correlators(&results.correlators));
+    all
+}
+
+/// The slowest counts, of few flows and of many.
+fn of_correlators(correlators: &[Correlator]) -> Vec<Verdict> {
+    let slowest = |chosen: &dyn Fn(&&Correlator) -> bool| {
+        let speeds = correlators.iter().filter(chosen).map(|it| it.events_per_second);
+        speeds.min_by(f64::total_cmp)
+    };
+    let mut all = Vec::new();
     for (output, what, limit) in [("summary", "only the summary", 5e6), ("json", "JSON", 1.5e6)] {
-        let speed = correlators.iter().filter(|it| it.output == output).map(|it| it.events_per_second);
-        let millions = |events: f64| format!("{:.2} million events/s", events / 1e6);
-        let what = format!("from records to output on one CPU: {what}");
-        all.push(of_median(&what, Limit::AtLeast(limit), Spread::of(speed), millions));
+        for (flows, of) in [(0..=FEW_FLOWS, "up to 1000 flows"), (FEW_FLOWS + 1..=u64::MAX, "10 000 flows")] {
+            let speed = slowest(&|it| it.output == output && flows.contains(&it.flows));
+            let millions = |events: f64| format!("{:.2} million events/s", events / 1e6);
+            let what = format!("from records to output on one CPU: {what}, {of}");
+            all.push(verdict(&what, Limit::AtLeast(limit), speed, speed.map(millions), millions));
+        }
     }
+    // Twice the time for ten times the events would be nowhere near.
+    let of = |it: &Correlator, events: u64| {
+        let is_it = |other: &&Correlator| {
+            (&other.output, &other.stream, other.flows, other.events)
+                == (&it.output, &it.stream, it.flows, events)
+        };
+        correlators.iter().find(is_it).map(|it| it.events_per_second)
+    };
+    let growth = correlators.iter().filter_map(|it| Some(of(it, it.events * 10)? / of(it, it.events)?));
+    let growth = growth.min_by(f64::total_cmp);
+    let what = "events/s of ten times as many events, to those of 10^6";
+    all.push(verdict(what, Limit::AtLeast(0.9), growth, growth.map(times), times));
     all
 }
 
