@@ -38,6 +38,17 @@ pub const CALLS_ARE_SEEN: &str = "CALLS_ARE_SEEN";
 /// kernel 5.11).
 pub const TASKS_ARE_TYPED: &str = "TASKS_ARE_TYPED";
 
+/// Name of the global `u32`: whether programs can load from any memory of the kernel (`bpf_rdonly_cast`, [`CAST`]).
+pub const MEMORY_IS_LOADED: &str = "MEMORY_IS_LOADED";
+
+/// The instruction that stands where the programs call `bpf_rdonly_cast`, as a little-endian number: `BPF_PSEUDO_KFUNC_CALL` of a
+/// function that no kernel has. Its number in the running kernel's BTF takes the upper half's place before the programs are loaded;
+/// where there is none, [`NO_CAST`] takes the place of the whole.
+pub const CAST: u64 = 0x7061_7468_0000_2085;
+
+/// `r0 = r1`: what the call comes to.
+pub const NO_CAST: u64 = 0x10bf;
+
 /// Name of the global `u32`: one of so many messages is traced; 0: all.
 pub const SAMPLE: &str = "SAMPLE";
 

@@ -226,10 +226,10 @@ fn current_process() -> u32 {
     if matches { BY_PROCESS } else { 0 }
 }
 
-/// [`ON_DEVICE`] if the device is a wanted one.
+/// [`ON_DEVICE`] if the device is a wanted one. It is only asked for where some are.
 #[inline(always)]
-pub(crate) fn device(dev: impl Pointer) -> u32 {
-    if INTERFACE_COUNT.load() == 0 { 0 } else { is_wanted_device(dev) }
+pub(crate) fn device<P: Pointer>(dev: impl FnOnce() -> P) -> u32 {
+    if INTERFACE_COUNT.load() == 0 { 0 } else { is_wanted_device(dev()) }
 }
 
 #[inline(never)]

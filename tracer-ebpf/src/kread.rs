@@ -9,6 +9,8 @@ use aya_ebpf::{
     Global,
     helpers::generated::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_skc_to_tcp_sock},
 };
+#[cfg(target_arch = "bpf")]
+use tracer_common::settings;
 
 macro_rules! offsets {
     ($($global:ident = $parent:literal . $path:literal;)*) => {
@@ -45,28 +47,74 @@ unsafe impl<const N: usize> Plain for [u8; N] {}
 // SAFETY: as above.
 unsafe impl<const N: usize> Plain for [u64; N] {}
 
+/// Whether programs may [load](load) from any memory: a constant for the verifier.
+#[unsafe(no_mangle)]
+static MEMORY_IS_LOADED: Global<u32> = Global::new(0);
+
+/// A pointer to memory of which the verifier knows nothing, and which it lets programs read, if [`MEMORY_IS_LOADED`].
+#[inline(always)]
+fn cast(address: Address) -> Address {
+    #[cfg(target_arch = "bpf")]
+    {
+        let pointer;
+        // SAFETY: a call of `bpf_rdonly_cast(address, 0)`, once userspace has written the function's number there; it has no effect
+        // but that it gives the address back, and leaves nothing in the registers for arguments.
+        unsafe {
+            core::arch::asm!(
+                ".quad {call}",
+                call = const settings::CAST,
+                inlateout("r1") address => _,
+                // `void` in any BTF.
+                inlateout("r2") 0u64 => _,
+                lateout("r0") pointer,
+                lateout("r3") _,
+                lateout("r4") _,
+                lateout("r5") _,
+                options(pure, nomem, nostack)
+            );
+        }
+        pointer
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    address
+}
+
+/// Loads from [cast](cast) memory; 0 where there is none (`BPF_PROBE_MEM`).
+#[inline(always)]
+fn load<T: Plain>(at: Address) -> T {
+    // SAFETY: the kernel catches faults. Volatile, as LLVM does not know that they may happen.
+    unsafe { (at as *const T).read_volatile() }
+}
+
 /// Reads the `T` at `address + offset`; zeroes if it cannot be read.
 #[inline(always)]
 pub(crate) fn read<T: Plain>(address: Address, offset: u64) -> T {
-    let mut value = MaybeUninit::<T>::uninit();
-    // SAFETY: the helper writes all size_of::<T>() bytes, zeroes if the address cannot be read, and `T: Plain` makes
-    // any bytes valid.
-    unsafe {
-        bpf_probe_read_kernel(
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-            address.wrapping_add(offset) as *const _,
-        );
-        value.assume_init()
-    }
+    *read_to(address.wrapping_add(offset), &mut MaybeUninit::uninit())
 }
 
 /// [`read`], to a place that is there: what is large would be on the stack twice.
 #[inline(always)]
 pub(crate) fn read_to<T: Plain>(address: Address, room: &mut MaybeUninit<T>) -> &T {
-    // SAFETY: as in `read`.
+    let to = room.as_mut_ptr();
+    // SAFETY: each way writes all size_of::<T>() bytes, zeroes where they cannot be read, and `T: Plain` makes any bytes valid.
+    // What is no integer is written in words only if it is aligned like them.
     unsafe {
-        bpf_probe_read_kernel(room.as_mut_ptr().cast(), size_of::<T>() as u32, address as *const _);
+        if MEMORY_IS_LOADED.load() == 0 {
+            bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, address as *const _);
+            return room.assume_init_ref();
+        }
+        let from = cast(address);
+        match size_of::<T>() {
+            1 => to.cast::<u8>().write(load(from)),
+            2 => to.cast::<u16>().write_unaligned(load(from)),
+            4 => to.cast::<u32>().write_unaligned(load(from)),
+            size => {
+                const { assert!(size_of::<T>() < 8 || align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8)) };
+                for word in 0..size / 8 {
+                    to.cast::<u64>().add(word).write(load(from.wrapping_add(word as u64 * 8)));
+                }
+            }
+        }
         room.assume_init_ref()
     }
 }

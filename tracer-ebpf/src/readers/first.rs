@@ -88,7 +88,8 @@ extern "C" fn packet_on_device(skb: u64, sk_or_cpu: u64, network: u64, sizes: u6
         return 0;
     }
     let meta = probe.now();
-    let dev = Raw(skb).pointer(&offset::SK_BUFF_DEV);
+    // Read where it is needed only: by number, which takes a helper's call.
+    let dev = || Raw(skb).pointer(&offset::SK_BUFF_DEV);
     let is_sent_datagram = mask_if_zero(u64::from(packet.key.protocol ^ UDP)) & !mask_if_zero(sk) != 0;
     let mut marks = (bits >> 16) as u16;
     let mut seen = filter::device(dev);
@@ -123,7 +124,7 @@ extern "C" fn packet_on_device(skb: u64, sk_or_cpu: u64, network: u64, sizes: u6
     if is_loopback != 0 {
         recent::keep(skb, packet, flow);
     } else if is_to_backlog == 0 {
-        device_is_named(dev.address(), netns.into(), ifindex.into());
+        device_is_named(dev().address(), netns.into(), ifindex.into());
     }
     if is_sent_datagram {
         if !filter::is_open() {

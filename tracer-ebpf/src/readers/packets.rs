@@ -171,7 +171,7 @@ pub(crate) fn from_socket(args: &impl Args, probe: Probe, sk: usize, skb: usize)
         let dev = route.pointer(&offset::DST_DEV);
         let is_loopback = dev.field::<u32>(&offset::NET_DEVICE_IFINDEX) == LOOPBACK;
         let first = if is_loopback { First::OnLoopback } else { First::Leaving };
-        write(probe, skb, sk.address(), packet, filter::device(dev), first);
+        write(probe, skb, sk.address(), packet, filter::device(|| dev), first);
     }
 }
 

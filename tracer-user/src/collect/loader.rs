@@ -6,10 +6,10 @@ use aya::{
 };
 use tracer_common::settings::{self, AddressPattern, UnixPattern};
 
-use super::{CollectError, Plan, calls};
+use super::{CollectError, Plan, calls, loads};
 use crate::kernel::btf::Btf;
 
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/pathtrace-bpf.o"));
+pub(super) static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pathtrace-bpf.o"));
 
 /// Everything up to `LOG_DEBUG`, and nothing at all, for `AYA_LOG_LEVEL`.
 const LOG_DEBUG: u8 = aya_log::Level::Debug as u8;
@@ -33,6 +33,8 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     let reasons = u32::from(btf.tracepoint_args("kfree_skb").is_some_and(|args| args.len() > 2));
     let calls_are_seen = u32::from(plan.kernel >= calls::SEEN_SINCE);
     let tasks_are_typed = u32::from(plan.kernel >= TYPED_TASKS_SINCE);
+    let cast = loads::function(plan.kernel, btf);
+    let memory_is_loaded = u32::from(cast.is_some());
     let audit = u32::from(plan.audit);
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };
     let mut loader = EbpfLoader::new();
@@ -58,13 +60,16 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::CODE_SEGMENT, &calls::CODE_SEGMENT, true)
         .override_global(settings::CALLS_ARE_SEEN, &calls_are_seen, true)
         .override_global(settings::TASKS_ARE_TYPED, &tasks_are_typed, true)
+        .override_global(settings::MEMORY_IS_LOADED, &memory_is_loaded, true)
         .override_global(settings::SAMPLE, &plan.sample, true)
         .override_global(settings::AUDIT, &audit, true)
         .override_global(aya_log::LEVEL, &log_level, false)
         .map_max_entries(settings::EVENTS, plan.buffer_bytes)
         // There is nothing to relocate: Rust's compiler does not say what is a field of the kernel's.
         .btf(None);
-    let mut ebpf = loader.load(OBJECT).map_err(CollectError::Load)?;
+    let object = loads::with(OBJECT, cast);
+    // SAFETY: integers have no padding.
+    let mut ebpf = loader.load(unsafe { plain::as_bytes(&object[..]) }).map_err(CollectError::Load)?;
     fill(&mut ebpf, settings::ADDRESSES, filter.addresses().into_iter().map(Pod))?;
     fill(&mut ebpf, settings::COMMS, filter.comms())?;
     fill(&mut ebpf, settings::INTERFACES, filter.interfaces())?;

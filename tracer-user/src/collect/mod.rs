@@ -7,6 +7,7 @@ mod calls;
 mod cost;
 mod error;
 mod loader;
+mod loads;
 mod misses;
 mod programs;
 mod sockmap;

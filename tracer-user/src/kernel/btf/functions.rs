@@ -30,6 +30,11 @@ impl fmt::Display for ArgType<'_> {
 }
 
 impl Btf {
+    /// The number of a function, by which programs call it that are allowed to.
+    pub fn function_id(&self, name: &str) -> Option<u32> {
+        self.find_id(name, |kind| kind == Kind::FUNC).map(|(id, _)| id)
+    }
+
     /// What a function takes, or `None` if the kernel does not describe it: pahole leaves out functions whose
     /// arguments the compiler moved, and functions of one name with different arguments.
     pub fn function_args(&self, name: &str) -> Option<Vec<ArgType<'_>>> {

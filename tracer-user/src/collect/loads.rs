@@ -1,0 +1,72 @@
+//! Programs that load from any memory of the kernel, where its verifier lets them.
+//!
+//! A helper's call for each field is most of what a program costs. `bpf_rdonly_cast()` to `void` makes of a number a pointer to memory
+//! that can only be read (`PTR_TO_MEM | MEM_RDONLY | PTR_UNTRUSTED`, kernel 6.17): programs load from it, and the kernel catches faults,
+//! as it does where it knows the struct. The call names the function by its number in the kernel's BTF, which neither the compiler
+//! knows nor aya puts there (0.14), so it is written into the object before that is loaded.
+
+use std::fs;
+
+use tracer_common::settings::{CAST, NO_CAST};
+
+use crate::kernel::btf::Btf;
+
+/// The oldest kernel on which this was tried.
+const SINCE: (u32, u32) = (6, 18);
+
+/// The number of the function by which programs may load from anywhere.
+pub(super) fn function(kernel: (u32, u32), btf: &Btf) -> Option<u32> {
+    // An interpreter knows no such calls.
+    let compiles = || {
+        let setting = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
+        setting.trim().parse() != Ok(0)
+    };
+    (kernel >= SINCE && compiles()).then(|| btf.function_id("bpf_rdonly_cast")).flatten()
+}
+
+/// The object with calls to this function, or without any; in words, as those who read it want it aligned.
+pub(super) fn with(object: &[u8], function: Option<u32>) -> Vec<u64> {
+    let instruction = function.map_or(NO_CAST, |id| u64::from(id) << 32 | CAST & u64::from(u32::MAX));
+    let words = object.chunks(size_of::<u64>()).map(|chunk| {
+        let mut bytes = [0; size_of::<u64>()];
+        bytes.iter_mut().zip(chunk).for_each(|(byte, of)| *byte = *of);
+        match u64::from_le_bytes(bytes) {
+            CAST => u64::from_ne_bytes(instruction.to_le_bytes()),
+            _ => u64::from_ne_bytes(bytes),
+        }
+    });
+    words.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(words: &[u64]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+    }
+
+    #[test]
+    fn only_the_calls_are_replaced() {
+        let object: Vec<u8> = [7, CAST, CAST + 1, u64::MAX].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let with_call = bytes(&with(&object, Some(0x1234)));
+        assert_eq!(with_call[8..16], [0x85, 0x20, 0, 0, 0x34, 0x12, 0, 0]);
+        let without = bytes(&with(&object, None));
+        assert_eq!(without[8..16], [0xbf, 0x10, 0, 0, 0, 0, 0, 0]);
+        for changed in [with_call, without] {
+            assert_eq!((&changed[..8], &changed[16..]), (&object[..8], &object[16..]));
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_no_whole_word_is_kept() {
+        let words = with(&[1, 2, 3, 4, 5, 6, 7, 8, 9], None);
+        assert_eq!(bytes(&words)[..9], [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn the_programs_have_such_calls() {
+        let calls = super::super::loader::OBJECT.chunks_exact(8).filter(|chunk| *chunk == CAST.to_le_bytes());
+        assert!(calls.count() > 10);
+    }
+}
