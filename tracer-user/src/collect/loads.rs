@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn only_the_calls_are_replaced() {
-        let object: Vec<u8> = [7, CAST, CAST + 1, u64::MAX].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let object: Vec<u8> =
+            [7, CAST, CAST + 1, u64::MAX].iter().flat_map(|word| word.to_le_bytes()).collect();
         let with_call = bytes(&with(&object, Some(0x1234)));
         assert_eq!(with_call[8..16], [0x85, 0x20, 0, 0, 0x34, 0x12, 0, 0]);
         let without = bytes(&with(&object, None));
