@@ -109,7 +109,10 @@ pub(crate) fn read_to<T: Plain>(address: Address, room: &mut MaybeUninit<T>) -> 
             2 => to.cast::<u16>().write_unaligned(load(from)),
             4 => to.cast::<u32>().write_unaligned(load(from)),
             size => {
-                const { assert!(size_of::<T>() < 8 || align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8)) };
+                const {
+                    let is_small = matches!(size_of::<T>(), 1 | 2 | 4);
+                    assert!(is_small || align_of::<T>() == 8 && size_of::<T>().is_multiple_of(8));
+                };
                 for word in 0..size / 8 {
                     to.cast::<u64>().add(word).write(load(from.wrapping_add(word as u64 * 8)));
                 }

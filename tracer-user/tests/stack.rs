@@ -14,6 +14,8 @@ static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pathtrace-bpf.o
 
 const LIMIT: u32 = 512;
 const ROUNDED_TO: u32 = 32;
+/// `MAX_CALL_FRAMES`.
+const FRAMES: usize = 8;
 
 /// `BPF_JMP | BPF_CALL`; of a function of the program where the source register is `BPF_PSEUDO_CALL`.
 const CALL: u8 = 0x85;
@@ -83,7 +85,10 @@ fn functions() -> BTreeMap<Place, Function> {
                 uses(instruction.offset.min(0).into());
             }
             match instruction.code {
-                MOVE => tops[usize::from(instruction.to)] = instruction.from == R10,
+                MOVE => {
+                    let is_top = instruction.from == R10 || tops[usize::from(instruction.from)];
+                    tops[usize::from(instruction.to)] = is_top;
+                }
                 ADD if tops[usize::from(instruction.to)] => {
                     uses(instruction.value.min(0));
                     tops[usize::from(instruction.to)] = false;
@@ -135,4 +140,6 @@ fn no_chain_of_calls_needs_more_stack_than_there_is() {
     // A reader that found no calls, or no stack, would always be content.
     assert!(chain.len() > 2 && bytes > 256, "{bytes} bytes: {chain:#?}");
     assert!(bytes <= LIMIT, "{bytes} bytes: {chain:#?}");
+    let frames = functions.keys().map(|&at| deepest(&functions, at).1.len()).max().unwrap();
+    assert!(frames <= FRAMES, "the longest chain has {frames} frames");
 }

@@ -80,7 +80,7 @@ pub struct TestArguments {
     /// Only this kernel in QEMU, for example 6.12 (can be repeated)
     #[arg(long, value_name = "VERSION")]
     pub kernel: Vec<String>,
-    /// Every live test by every backend in each virtual machine (two hours), not in turns
+    /// Each virtual machine runs all live tests that depend on the kernel by each backend (two hours), not in turns
     #[arg(long)]
     pub every: bool,
     /// No virtual machines

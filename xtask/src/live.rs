@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::{
     build::{Linking, cargo_build},
@@ -48,7 +48,12 @@ pub fn compile(workspace: &Workspace) -> Result<Programs> {
 pub fn list(programs: &Programs) -> Result<Vec<String>> {
     let mut command = Command::new(&programs.tests);
     let listed = output(command.args(["--list", "--format", "terse"]), "listing the live tests")?;
-    Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+    let names: Vec<String> =
+        listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect();
+    if names.is_empty() {
+        bail!("{} lists no tests", programs.tests.display());
+    }
+    Ok(names)
 }
 
 /// Runs the live tests on the running kernel; says whether they passed.

@@ -63,7 +63,12 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Test(arguments) => {
             let kernels = vm::by_versions(&arguments.kernel)?;
-            let share = if arguments.every { Share::Everything } else { Share::Turns };
+            let share = match (arguments.every, arguments.kernel.is_empty()) {
+                (true, _) => Share::Everything,
+                // Who names a kernel wants to know all of that one.
+                (false, false) => Share::Once,
+                (false, true) => Share::Turns,
+            };
             let selection = Selection { kernels, vm: !arguments.no_vm, share, live: !arguments.no_live };
             test::test(&workspace, &selection)?
         }

@@ -88,7 +88,7 @@ extern "C" fn packet_on_device(skb: u64, sk_or_cpu: u64, network: u64, sizes: u6
         return 0;
     }
     let meta = probe.now();
-    // Read where it is needed only: by number, which takes a helper's call.
+    // Read where it is needed only: before 6.18 that takes a helper's call.
     let dev = || Raw(skb).pointer(&offset::SK_BUFF_DEV);
     let is_sent_datagram = mask_if_zero(u64::from(packet.key.protocol ^ UDP)) & !mask_if_zero(sk) != 0;
     let mut marks = (bits >> 16) as u16;

@@ -16,10 +16,10 @@ const SINCE: (u32, u32) = (6, 18);
 
 /// The number of the function by which programs may load from anywhere.
 pub(super) fn function(kernel: (u32, u32), btf: &Btf) -> Option<u32> {
-    // An interpreter knows no such calls.
+    // An interpreter knows no such calls. Where it cannot be told (in another network namespace there is no such file), helpers will do.
     let compiles = || {
         let setting = fs::read_to_string("/proc/sys/net/core/bpf_jit_enable").unwrap_or_default();
-        setting.trim().parse() != Ok(0)
+        setting.trim().parse::<u32>().is_ok_and(|level| level > 0)
     };
     (kernel >= SINCE && compiles()).then(|| btf.function_id("bpf_rdonly_cast")).flatten()
 }

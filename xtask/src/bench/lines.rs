@@ -151,7 +151,7 @@ pub struct Correlator {
     pub stream: String,
     /// How many flows are under way at once.
     pub flows: u64,
-    /// How many records of hops.
+    /// How many records of hops were asked for; a batch that has begun is filled.
     pub events: u64,
     /// How many paths they became.
     pub paths: u64,

@@ -211,11 +211,7 @@ fn correlators(results: &Results) -> String {
         "allocations an event",
         "memory, MiB",
     ];
-    table(
-        "From records to output on one CPU, TCP, the best of three runs (of 10^7 events, one)",
-        &header,
-        rows,
-    )
+    table("From records to output on one CPU, TCP, the best of three runs", &header, rows)
 }
 
 fn remarks(results: &Results) -> String {
