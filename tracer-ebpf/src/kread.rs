@@ -51,6 +51,12 @@ unsafe impl<const N: usize> Plain for [u64; N] {}
 #[unsafe(no_mangle)]
 static MEMORY_IS_LOADED: Global<u32> = Global::new(0);
 
+/// Whether nothing is gained by keeping a pointer that the verifier knows.
+#[inline(always)]
+pub(crate) fn memory_is_loaded() -> bool {
+    MEMORY_IS_LOADED.load() != 0
+}
+
 /// A pointer to memory of which the verifier knows nothing, and which it lets programs read, if [`MEMORY_IS_LOADED`].
 #[inline(always)]
 fn cast(address: Address) -> Address {
@@ -99,7 +105,7 @@ pub(crate) fn read_to<T: Plain>(address: Address, room: &mut MaybeUninit<T>) -> 
     // SAFETY: each way writes all size_of::<T>() bytes, zeroes where they cannot be read, and `T: Plain` makes any bytes valid.
     // What is no integer is written in words only if it is aligned like them.
     unsafe {
-        if MEMORY_IS_LOADED.load() == 0 {
+        if !memory_is_loaded() {
             bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, address as *const _);
             return room.assume_init_ref();
         }

@@ -330,6 +330,9 @@ fn datagram(probe: Probe, sk: impl Pointer, skb: impl Pointer, seen: u32) -> Opt
 /// A field of a TCP socket beyond what all sockets have. `sk`: an argument.
 #[inline(always)]
 fn number(sk: impl Pointer, field: &Global<u32>) -> u32 {
+    if kread::memory_is_loaded() {
+        return sk.raw().field(field);
+    }
     let tcp = sk.tcp_sock();
     if tcp.is_null() { 0 } else { tcp.field(field) }
 }
