@@ -3,6 +3,8 @@
 //! The verifier of older kernels follows both sides of each branch to the program's end: a chain of comparisons written
 //! with branches took that of 5.10 over a minute.
 
+use aya_ebpf::Global;
+
 /// The name of a process or of a device, padded with NUL: words, which are compared at once.
 pub(crate) type Name = [u64; 2];
 
@@ -31,6 +33,16 @@ fn first_nul(word: u64) -> u64 {
 #[inline(always)]
 fn up_to(bit: u64) -> u64 {
     bit ^ bit.wrapping_sub(1)
+}
+
+/// One of the numbers of a list that userspace sets: `Global::load` would load all of them, each time.
+#[inline(always)]
+pub(crate) fn element<T: Copy, const N: usize>(list: &Global<[T; N]>, index: usize) -> T {
+    let first = core::ptr::from_ref(list).cast::<T>();
+    // Mostly the index is a constant, and nothing is left of this.
+    let index = if index < N { index } else { 0 };
+    // SAFETY: `Global` is transparent, and the list is as long as that; volatile, as userspace writes it before the program is loaded.
+    unsafe { first.add(index).read_volatile() }
 }
 
 /// A hash with one more word in it (the step of `FxHash`).

@@ -16,6 +16,7 @@ use crate::{
     kread::{self, Address, Fields as _, Pointer, Typed},
     packet::{TCP, UDP},
     record::Probe,
+    words::element,
 };
 
 /// As sockets have them, which know more protocols than packets.
@@ -59,8 +60,7 @@ pub(crate) fn system_call(args: &impl Args, probe: Probe, regs: usize, id: usize
     if number < u64::BITS && LOW_CALLS.load() >> number & 1 == 0 {
         return;
     }
-    let numbers = SYSTEM_CALLS.load();
-    let is = |call: Calls| number == numbers[call as usize];
+    let is = |call: Calls| number == element(&SYSTEM_CALLS, call as usize);
     let descriptor = if is(Calls::Splice) { 2 } else { 0 };
     let known = is(Calls::Write)
         || is(Calls::Sendto)
@@ -143,7 +143,7 @@ struct Call<P> {
 impl<P: Pointer> Call<P> {
     #[inline(always)]
     fn argument(&self, index: usize) -> u64 {
-        self.regs.read(u64::from(CALL_ARGUMENTS.load()[index]))
+        self.regs.read(u64::from(element(&CALL_ARGUMENTS, index)))
     }
 }
 
@@ -165,8 +165,7 @@ fn call_peeks() -> bool {
     // where it comes here.
     let call = unsafe { Call { regs: Typed::to(bpf_task_pt_regs(bpf_get_current_task_btf()) as Address) } };
     let number = call.regs.read::<u64>(u64::from(CALL_NUMBER.load())) as u32;
-    let numbers = SYSTEM_CALLS.load();
-    let is = |call: Calls| number == numbers[call as usize];
+    let is = |call: Calls| number == element(&SYSTEM_CALLS, call as usize);
     let flags = if is(Calls::Recvfrom) || is(Calls::Recvmmsg) {
         call.argument(3)
     } else if is(Calls::Recvmsg) {
