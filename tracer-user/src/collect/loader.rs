@@ -35,6 +35,7 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     let tasks_are_typed = u32::from(plan.kernel >= TYPED_TASKS_SINCE);
     let cast = loads::function(plan.kernel, btf);
     let memory_is_loaded = u32::from(cast.is_some());
+    log::debug!("programs read memory by {}", if cast.is_some() { "loads" } else { "a helper's calls" });
     let audit = u32::from(plan.audit);
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };
     let mut loader = EbpfLoader::new();
