@@ -207,24 +207,25 @@ pub(crate) fn hop(meta: Meta, hop: Hop) {
 pub(crate) fn hop_of(meta: Meta, thread: Thread, hop: Hop) {
     let Some(mut entry) = reserve::<HopRecord>(KIND_HOP) else { return };
     let record = entry.as_mut_ptr();
-    // SAFETY: the reserved memory is as large as a record, and aligned. Field by field: the stack has no room for a record.
+    // SAFETY: the reserved memory is as large as a record, and aligned. Field by field: the stack has no room for a record. Volatile, as
+    // LLVM would make a `memset`, a loop over bytes, of neighbours that are 0.
     unsafe {
-        (&raw mut (*record).kind).write(KIND_HOP);
-        (&raw mut (*record).point).write(meta.point as u8);
-        (&raw mut (*record).backend).write(meta.backend as u8);
-        (&raw mut (*record).tcp_flags).write(hop.tcp_flags);
-        (&raw mut (*record).cpu).write(cpu() as u16);
-        (&raw mut (*record).marks).write(hop.marks);
-        (&raw mut (*record).time_ns).write(meta.time_ns);
-        (&raw mut (*record).skb).write(hop.skb);
-        (&raw mut (*record).sk).write(hop.sk);
-        (&raw mut (*record).flow).write(hop.flow);
-        (&raw mut (*record).tgid).write(thread.tgid);
-        (&raw mut (*record).tid).write(thread.tid);
-        (&raw mut (*record).seq).write(hop.seq);
-        (&raw mut (*record).ack).write(hop.ack);
-        (&raw mut (*record).len).write(hop.len);
-        (&raw mut (*record).aux).write(hop.aux);
+        (&raw mut (*record).kind).write_volatile(KIND_HOP);
+        (&raw mut (*record).point).write_volatile(meta.point as u8);
+        (&raw mut (*record).backend).write_volatile(meta.backend as u8);
+        (&raw mut (*record).tcp_flags).write_volatile(hop.tcp_flags);
+        (&raw mut (*record).cpu).write_volatile(cpu() as u16);
+        (&raw mut (*record).marks).write_volatile(hop.marks);
+        (&raw mut (*record).time_ns).write_volatile(meta.time_ns);
+        (&raw mut (*record).skb).write_volatile(hop.skb);
+        (&raw mut (*record).sk).write_volatile(hop.sk);
+        (&raw mut (*record).flow).write_volatile(hop.flow);
+        (&raw mut (*record).tgid).write_volatile(thread.tgid);
+        (&raw mut (*record).tid).write_volatile(thread.tid);
+        (&raw mut (*record).seq).write_volatile(hop.seq);
+        (&raw mut (*record).ack).write_volatile(hop.ack);
+        (&raw mut (*record).len).write_volatile(hop.len);
+        (&raw mut (*record).aux).write_volatile(hop.aux);
     }
     send(entry);
 }

@@ -5,6 +5,8 @@ mod known;
 mod names;
 mod settled;
 
+use core::mem::MaybeUninit;
+
 use tracer_common::{
     event::{KIND_UNIX, MARK_LISTENS, MARK_NOTHING_QUEUED, MARK_TAKEN, UnixRecord},
     probes::Point,
@@ -20,7 +22,7 @@ use crate::{
     context::Args,
     filter::{self, BY_PROCESS},
     flow::AF_UNIX,
-    kread::{Address, Fields as _, Pointer, Raw, offset},
+    kread::{self, Address, Fields as _, Pointer, Raw, offset},
     record::{self, Meta, Probe},
     sample,
 };
@@ -183,9 +185,12 @@ pub(super) fn woken(probe: Probe, sk: impl Pointer) {
     let peer = if listens { peer_of(Raw(sender)) } else { sender };
     // Whose call it is, its thread knows: the reader may have taken the `sk_buff` already, and another one's may be behind
     // it. A stream has one sender.
-    let held = if listens || !is_stream { held::take(listens) } else { None };
-    // Not an option any more: older verifiers would see LLVM look at what there is not.
-    let held = held.unwrap_or(held::Call::NONE);
+    // Zeroes, and not an option: older verifiers would see LLVM look at what there is not.
+    let mut held = MaybeUninit::uninit();
+    let held: &mut held::Call = kread::zeroed(&mut held);
+    if listens || !is_stream {
+        held::take(listens, held);
+    }
     let is_held = held.sk != 0;
     let caller = match held.sk {
         0 if peer == 0 => Raw(peer_of(sk)),
@@ -207,7 +212,7 @@ pub(super) fn woken(probe: Probe, sk: impl Pointer) {
         return;
     }
     if is_held && held.is_written == 0 {
-        held::release(meta, &held);
+        held::release(meta, held);
     }
     if !is_stream {
         // A datagram's sender may have no name, and talk to many that have.

@@ -6,7 +6,7 @@ use tracer_common::probes::Point;
 use super::{EMPTY, Unix};
 use crate::{
     filter,
-    kread::{Address, Fields as _, Raw, offset},
+    kread::{Address, Fields as _, Plain, Raw, offset},
     record::{self, Meta},
 };
 
@@ -25,11 +25,8 @@ pub(super) struct Call {
     pad: u32,
 }
 
-impl Call {
-    /// No call.
-    pub(super) const NONE: Self =
-        Self { sk: 0, time_ns: 0, len: 0, backend: 0, marks: 0, connects: 0, is_written: 0, pad: 0 };
-}
+// SAFETY: integers without padding.
+unsafe impl Plain for Call {}
 
 /// The calls under way, by thread.
 #[map]
@@ -54,21 +51,20 @@ pub(super) fn hold(meta: &Meta, call: &Unix, is_written: bool) {
     let _ = UNIX_CALLS.insert(record::tid(), held, 0);
 }
 
-/// The call of the thread on the CPU, which has come to its wake-up: there is one for each.
+/// The call of the thread on the CPU, which has come to its wake-up: there is one for each. `to` stays as it is where none is held.
 #[inline(always)]
-pub(super) fn take(connects: bool) -> Option<Call> {
+pub(super) fn take(connects: bool, to: &mut Call) {
     if filter::needed_of_unix() == 0 {
-        return None;
+        return;
     }
     let tid = record::tid();
     // SAFETY: an LRU map may hand this entry to another thread meanwhile: then a socket is taken for wanted, or a call is not
     // shown, if thousands of threads are in such calls at once.
-    let held = unsafe { UNIX_CALLS.get(tid) }.copied()?;
-    if (held.connects != 0) != connects {
-        return None;
+    let Some(held) = (unsafe { UNIX_CALLS.get(tid) }) else { return };
+    if (held.connects != 0) == connects {
+        *to = *held;
+        let _ = UNIX_CALLS.remove(tid);
     }
-    let _ = UNIX_CALLS.remove(tid);
-    Some(held)
 }
 
 /// It is wanted: its record goes before that of its wake-up.
