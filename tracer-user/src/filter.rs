@@ -476,9 +476,12 @@ fn check_names(wanted: &Wanted) -> Result<(), FilterError> {
     }
 }
 
-fn places<T: Copy + Default>(values: &[T]) -> [T; MAX_NUMBERS] {
-    let mut all = [values.first().copied().unwrap_or_default(); MAX_NUMBERS];
-    for (place, value) in all.iter_mut().zip(values) {
+/// Each value once; places that are left repeat the first, by which the kernel side knows the end of the list.
+fn places<T: Copy + Default + PartialEq>(values: &[T]) -> [T; MAX_NUMBERS] {
+    let first = values.first().copied().unwrap_or_default();
+    let mut all = [first; MAX_NUMBERS];
+    let others = values.iter().filter(|value| **value != first);
+    for (place, value) in all.iter_mut().skip(1).zip(others) {
         *place = *value;
     }
     all
@@ -509,6 +512,9 @@ mod tests {
             Err(FilterError::TooMany { option: "--port", given: 9, most: 8 })
         );
         assert_eq!(Filter::new(ports(&[443, 80, 443])).unwrap().ports(), [80, 443, 80, 80, 80, 80, 80, 80]);
+        // The kernel side stops where the first comes again.
+        let pids = Wanted { pids: vec![5, 5, 9], ..Wanted::default() };
+        assert_eq!(Filter::new(pids).unwrap().pids(), [5, 9, 5, 5, 5, 5, 5, 5]);
     }
 
     #[test]

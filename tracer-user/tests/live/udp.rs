@@ -139,8 +139,7 @@ fn a_reader_that_never_sleeps_is_seen_too() {
         });
         let said = trace.stop();
         assert_eq!(said.paths.len(), DATAGRAMS, "{}", said.summary);
-        // The tracepoint does not name the datagram, and where the reader races the wake-up it cannot always be told: how often depends
-        // on what else the machine does.
+        // The tracepoint does not name the datagram, and where the reader races the wake-up it cannot always be told.
         let is_named = |path: &Value| {
             let hops = path["hops"].as_array().unwrap();
             hops.iter().all(|hop| hop["hop"] != "udp_recvmsg" || hop["backend"] != "tracepoint")
@@ -148,7 +147,7 @@ fn a_reader_that_never_sleeps_is_seen_too() {
         // Of the first one the read may not be there.
         let names_datagrams = said.paths.iter().all(is_named);
         let unclear = said.paths.iter().filter(|path| path["complete"] != true).count();
-        assert!(if names_datagrams { unclear == 0 } else { unclear < DATAGRAMS }, "{}", said.summary);
+        assert!(unclear <= if names_datagrams { 0 } else { DATAGRAMS / 4 }, "{}", said.summary);
         let read = said.paths.iter().filter(|path| hops(path).last() == Some(&"udp_recvmsg")).count();
         assert_eq!(read + unclear, DATAGRAMS, "{}", said.summary);
     }
