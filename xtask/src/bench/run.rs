@@ -104,7 +104,7 @@ fn measure(workspace: &Workspace, options: &Options) -> Result<Results> {
     let mut results = Results::default();
 
     let program = compile(workspace, "cost")?;
-    // Where the machine is described is measured, too, if nothing else is.
+    // Without rounds it only says what machine this is.
     let rounds =
         if others.is_empty() && has_correlator && !options.only.is_empty() { 0 } else { options.rounds };
     step(&format!("measuring, {rounds} rounds"));
