@@ -21,8 +21,25 @@ pub const KIND_UNIX: u8 = 6;
 pub const KIND_ROUTE: u8 = 7;
 /// [`NameRecord`].
 pub const KIND_NAME: u8 = 8;
+/// No record: a slot that is left over.
+pub const KIND_FILLER: u8 = 0xff;
 /// How many kinds there are, counted from 0 (which is never sent): the length of the loss counters.
 pub const KINDS: u32 = 9;
+
+/// Bytes of a record of this kind; `None` if there is none.
+pub const fn len(kind: u8) -> Option<usize> {
+    Some(match kind {
+        KIND_HOP => size_of::<HopRecord>(),
+        KIND_FLOW => size_of::<FlowRecord>(),
+        KIND_TASK => size_of::<TaskRecord>(),
+        KIND_DEVICE => size_of::<DeviceRecord>(),
+        KIND_UNIX_NAME => size_of::<UnixNameRecord>(),
+        KIND_UNIX => size_of::<UnixRecord>(),
+        KIND_ROUTE => size_of::<RouteRecord>(),
+        KIND_NAME => size_of::<NameRecord>(),
+        _ => return None,
+    })
+}
 
 /// Whether records of this kind say that a probe point fired; the others are names and numbers for them.
 pub const fn is_hop(kind: u8) -> bool {

@@ -5,6 +5,40 @@ pub const PORTS: &str = "PORTS";
 
 /// Name of the ring buffer.
 pub const EVENTS: &str = "EVENTS";
+/// Name of the array of slots, two an element, which userspace maps: where the records are if the ring buffer is not used.
+pub const SLOTS: &str = "SLOTS";
+/// Name of the array of one [`Positions`], which userspace maps.
+pub const POSITIONS: &str = "POSITIONS";
+/// Name of the global `u64`: how many slots there are, a power of two; 0: the ring buffer is used.
+pub const SLOT_COUNT: &str = "SLOT_COUNT";
+/// Name of the global `u64`: how many slots may be in use for a program to take one.
+pub const SLOT_LIMIT: &str = "SLOT_LIMIT";
+
+/// Bytes of a slot. The first word is 0 while there is no record in it.
+pub const SLOT: usize = 64;
+/// Bytes of two slots, the longest record.
+pub const PAIR: usize = 2 * SLOT;
+
+/// How far the slots are used. They are taken one after the other, again from the first after the last.
+#[repr(C)]
+pub struct Positions {
+    /// How many slots programs have taken.
+    pub taken: u64,
+    /// How many they have taken that were not free yet, and left as they were: [`SLOT_LIMIT`] was too near to the number of slots.
+    pub overrun: u64,
+    /// Each side has cache lines of its own.
+    pub apart: [u64; 14],
+    /// How many userspace has read.
+    pub read: u64,
+    /// The rest of the lines.
+    pub rest: [u64; 15],
+}
+
+/// The instruction that takes slots, as a little-endian number: `r2 = atomic_fetch_add((u64 *)(r1 + 0), r2)`.
+pub const FETCH_ADD: u64 = 0x1_0000_21db;
+/// What takes its place where the kernel does not know it (before 5.12), in programs that use the ring buffer:
+/// `lock *(u64 *)(r1 + 0) += r2`.
+pub const ADD: u64 = 0x21db;
 /// Name of the per-CPU `u64` counters of records that the ring buffer could not take, indexed by record kind.
 pub const LOST: &str = "LOST";
 /// Name of the global `u32`: whether records that a program wants to write are counted in [`FIRED`].

@@ -28,6 +28,7 @@ mod packet;
 mod readers;
 mod recent;
 mod record;
+mod ring;
 mod sample;
 mod words;
 

@@ -9,7 +9,7 @@ use aya_ebpf::{
         },
     },
     macros::map,
-    maps::{Array, PerCpuArray, RingBuf, ring_buf::RingBufEntry},
+    maps::{Array, PerCpuArray},
 };
 use tracer_common::{
     event::{AUX_UNKNOWN, HopRecord, KIND_HOP, KIND_TASK, KINDS, NO_FLOW, TaskRecord},
@@ -20,15 +20,9 @@ use crate::{
     counter::add,
     filter,
     kread::{Address, Pointer, Raw, Typed, offset},
+    ring::Room,
     words::{Name, bytes_of, until_nul},
 };
-
-/// A wake-up of the reader costs more than a hundred events, so none is sent: the reader looks on a timer.
-const BPF_RB_NO_WAKEUP: u64 = 1;
-
-/// The size is set by userspace.
-#[map]
-static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 #[map]
 static LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(KINDS, 0);
@@ -205,17 +199,11 @@ pub(crate) fn hop(meta: Meta, hop: Hop) {
 /// Writes the record of one hop that is about a thread that need not be the one on the CPU.
 #[inline(always)]
 pub(crate) fn hop_of(meta: Meta, thread: Thread, hop: Hop) {
-    let Some(mut entry) = reserve::<HopRecord>(KIND_HOP) else { return };
-    let record = entry.as_mut_ptr();
-    // SAFETY: the reserved memory is as large as a record, and aligned. Field by field: the stack has no room for a record. Volatile, as
+    let Some(room) = reserve::<HopRecord>(KIND_HOP) else { return };
+    let record = room.as_mut_ptr();
+    // SAFETY: the room is as large as a record, and aligned. Field by field: the stack has no room for a record. Volatile, as
     // LLVM would make a `memset`, a loop over bytes, of neighbours that are 0.
     unsafe {
-        (&raw mut (*record).kind).write_volatile(KIND_HOP);
-        (&raw mut (*record).point).write_volatile(meta.point as u8);
-        (&raw mut (*record).backend).write_volatile(meta.backend as u8);
-        (&raw mut (*record).tcp_flags).write_volatile(hop.tcp_flags);
-        (&raw mut (*record).cpu).write_volatile(cpu() as u16);
-        (&raw mut (*record).marks).write_volatile(hop.marks);
         (&raw mut (*record).time_ns).write_volatile(meta.time_ns);
         (&raw mut (*record).skb).write_volatile(hop.skb);
         (&raw mut (*record).sk).write_volatile(hop.sk);
@@ -227,7 +215,14 @@ pub(crate) fn hop_of(meta: Meta, thread: Thread, hop: Hop) {
         (&raw mut (*record).len).write_volatile(hop.len);
         (&raw mut (*record).aux).write_volatile(hop.aux);
     }
-    send(entry);
+    room.publish(
+        u64::from(KIND_HOP)
+            | (meta.point as u64) << 8
+            | (meta.backend as u64) << 16
+            | u64::from(hop.tcp_flags) << 24
+            | u64::from(cpu() as u16) << 32
+            | u64::from(hop.marks) << 48,
+    );
 }
 
 /// A thread, and its process.
@@ -322,26 +317,38 @@ pub(crate) fn cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() }
 }
 
-/// Puts a record into the ring buffer, or counts it as lost; says whether it was put.
+/// Hands a record over, or counts it as lost; says whether it was handed over.
 #[inline(always)]
-pub(crate) fn submit<T: 'static>(kind: u8, record: T) -> bool {
-    let Some(mut entry) = reserve::<T>(kind) else { return false };
-    entry.write(record);
-    send(entry);
+pub(crate) fn submit<T: Copy + 'static>(kind: u8, record: T) -> bool {
+    let Some(room) = reserve::<T>(kind) else { return false };
+    let record = Words(record);
+    let (from, to) = (core::ptr::from_ref(&record).cast::<u64>(), room.as_mut_ptr().cast::<u64>());
+    // SAFETY: `from` is aligned, and both are as long as the record, which has no padding.
+    let first = unsafe {
+        for word in 1..size_of::<T>() / 8 {
+            to.add(word).write_volatile(from.add(word).read());
+        }
+        from.read()
+    };
+    room.publish(first);
     true
 }
 
-/// Room for a record in the ring buffer; if there is none, the record counts as lost.
+/// A record as words.
+#[repr(C, align(8))]
+struct Words<T>(T);
+
+/// Room for a record; if there is none, the record counts as lost.
 #[inline(always)]
-pub(crate) fn reserve<T: 'static>(kind: u8) -> Option<RingBufEntry<T>> {
+pub(crate) fn reserve<T: 'static>(kind: u8) -> Option<Room<T>> {
     if AUDIT.load() != 0 {
         count(&FIRED, kind);
     }
-    let entry = EVENTS.reserve::<T>(0);
-    if entry.is_none() {
+    let room = Room::take();
+    if room.is_none() {
         count(&LOST, kind);
     }
-    entry
+    room
 }
 
 /// Counts a record.
@@ -352,10 +359,4 @@ fn count(counters: &PerCpuArray<u64>, kind: u8) {
         // interrupt this one on the same CPU between load and store.
         unsafe { add(counter, 1) };
     }
-}
-
-/// The record is written.
-#[inline(always)]
-pub(crate) fn send<T: 'static>(entry: RingBufEntry<T>) {
-    entry.submit(BPF_RB_NO_WAKEUP);
 }

@@ -34,6 +34,14 @@ pub enum CollectError {
     /// A map of the object is not there: the object is not this version's.
     #[error("the compiled kernel programs have no map {0}: rebuild with `cargo xtask build`")]
     NoMap(&'static str),
+    /// The memory of a map cannot be read.
+    #[error("cannot map the memory of {name}: {source}")]
+    Mmap {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A map cannot be used.
     #[error("cannot use the map {name}: {}", chain(source))]
     Map {

@@ -6,7 +6,7 @@ use aya::{
 };
 use tracer_common::settings::{self, AddressPattern, UnixPattern};
 
-use super::{CollectError, Plan, calls, loads};
+use super::{CollectError, Plan, calls, instructions, ring::Size};
 use crate::kernel::btf::Btf;
 
 pub(super) static OBJECT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/pathtrace-bpf.o"));
@@ -19,7 +19,7 @@ const LOG_NOTHING: u8 = 0;
 const TYPED_TASKS_SINCE: (u32, u32) = (5, 11);
 
 /// Creates the maps and prepares the programs; none is in the kernel yet.
-pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
+pub(super) fn load(plan: &Plan, size: Size, btf: &Btf) -> Result<Ebpf, CollectError> {
     raise_memory_limit();
     let offsets = btf.offsets()?;
     let filter = &plan.filter;
@@ -33,10 +33,11 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
     let reasons = u32::from(btf.tracepoint_args("kfree_skb").is_some_and(|args| args.len() > 2));
     let calls_are_seen = u32::from(plan.kernel >= calls::SEEN_SINCE);
     let tasks_are_typed = u32::from(plan.kernel >= TYPED_TASKS_SINCE);
-    let cast = loads::function(plan.kernel, btf);
+    let cast = instructions::cast(plan.kernel, btf);
     let memory_is_loaded = u32::from(cast.is_some());
     log::debug!("programs read memory by {}", if cast.is_some() { "loads" } else { "a helper's calls" });
     let audit = u32::from(plan.audit);
+    let (slot_count, slot_limit) = (size.count as u64, size.limit as u64);
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };
     let mut loader = EbpfLoader::new();
     for (global, offset) in &offsets {
@@ -65,10 +66,16 @@ pub(super) fn load(plan: &Plan, btf: &Btf) -> Result<Ebpf, CollectError> {
         .override_global(settings::SAMPLE, &plan.sample, true)
         .override_global(settings::AUDIT, &audit, true)
         .override_global(aya_log::LEVEL, &log_level, false)
-        .map_max_entries(settings::EVENTS, plan.buffer_bytes)
+        .override_global(settings::SLOT_COUNT, &slot_count, true)
+        .override_global(settings::SLOT_LIMIT, &slot_limit, true)
         // There is nothing to relocate: Rust's compiler does not say what is a field of the kernel's.
         .btf(None);
-    let object = loads::with(OBJECT, cast);
+    if size.count == 0 {
+        loader.map_max_entries(settings::EVENTS, plan.buffer_bytes);
+    } else {
+        loader.map_max_entries(settings::SLOTS, size.pairs());
+    }
+    let object = instructions::with(OBJECT, cast, size.count > 0);
     // SAFETY: integers have no padding.
     let mut ebpf = loader.load(unsafe { plain::as_bytes(&object[..]) }).map_err(CollectError::Load)?;
     fill(&mut ebpf, settings::ADDRESSES, filter.addresses().into_iter().map(Pod))?;

@@ -6,17 +6,19 @@ mod attach;
 mod calls;
 mod cost;
 mod error;
+mod instructions;
 mod loader;
-mod loads;
 mod misses;
 mod programs;
+mod ring;
+mod slots;
 mod sockmap;
 
 use std::mem::offset_of;
 
 use aya::{
     Ebpf,
-    maps::{Array, MapData, PerCpuArray, RingBuf},
+    maps::{Array, MapData, PerCpuArray},
 };
 use aya_log::EbpfLogger;
 use tracer_common::{
@@ -25,7 +27,7 @@ use tracer_common::{
     settings,
 };
 
-use self::cost::Meter;
+use self::{cost::Meter, ring::Ring};
 pub use self::{
     error::CollectError,
     sockmap::{Sockmap, SockmapError},
@@ -69,7 +71,7 @@ type Counters = PerCpuArray<MapData, u64>;
 /// The programs, loaded and attached. Dropping it detaches and unloads everything.
 pub struct Collector {
     ebpf: Ebpf,
-    ring: RingBuf<MapData>,
+    ring: Ring,
     lost: Counters,
     /// Records that the programs wanted to write, if they count them.
     fired: Option<Counters>,
@@ -92,7 +94,8 @@ impl Collector {
         btf: &Btf,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self, CollectError> {
-        let mut ebpf = loader::load(plan, btf).map_err(|error| error.explained(plan.kernel))?;
+        let size = ring::Size::of(plan.buffer_bytes, plan.kernel);
+        let mut ebpf = loader::load(plan, size, btf).map_err(|error| error.explained(plan.kernel))?;
         let lost = loader::take(&mut ebpf, settings::LOST, Counters::try_from)?;
         let fired = if plan.audit {
             Some(loader::take(&mut ebpf, settings::FIRED, Counters::try_from)?)
@@ -105,7 +108,7 @@ impl Collector {
         let coverage = attach::attach_all(&mut ebpf, plan, btf, progress)?;
         give_memory_back();
         // All of it is resident, twice, as soon as it is mapped: so not while loading needs memory, too.
-        let ring = loader::take(&mut ebpf, settings::EVENTS, RingBuf::try_from)?;
+        let ring = Ring::take(&mut ebpf, size)?;
         let counts_misses = misses::are_counted(&coverage, plan.kernel);
         Ok(Self {
             ebpf,
@@ -171,22 +174,25 @@ impl Collector {
             logger.flush();
         }
         self.tick();
+        let Self { ring, taken, meter, .. } = self;
         let mut count = 0;
         while count < limit
-            && let Some(record) = self.ring.next()
+            && ring.next(|record| {
+                let kind = record.first().copied().unwrap_or_default();
+                if let Some(taken) = taken.get_mut(usize::from(kind)) {
+                    *taken += 1;
+                }
+                if is_hop(kind)
+                    && let Some(time) = record.get(TIME_AT..).and_then(<[u8]>::first_chunk)
+                {
+                    meter.hop(u64::from_ne_bytes(*time));
+                }
+                take(record);
+            })
         {
-            let kind = record.first().copied().unwrap_or_default();
-            if let Some(taken) = self.taken.get_mut(usize::from(kind)) {
-                *taken += 1;
-            }
-            if is_hop(kind)
-                && let Some(time) = record.get(TIME_AT..).and_then(<[u8]>::first_chunk)
-            {
-                self.meter.hop(u64::from_ne_bytes(*time));
-            }
-            take(&record);
             count += 1;
         }
+        ring.give_back();
         if count < limit {
             self.meter.caught_up();
         }

@@ -115,17 +115,13 @@ impl Name {
     #[allow(clippy::cast_ptr_alignment, reason = "the path is aligned by its place in the record")]
     pub(super) fn announce(&self, sk: Raw, inode: u32) -> bool {
         // Built where it will be read: the stack has no room for it.
-        let Some(mut entry) = record::reserve::<UnixNameRecord>(KIND_UNIX_NAME) else { return false };
-        let record = entry.as_mut_ptr();
+        let Some(room) = record::reserve::<UnixNameRecord>(KIND_UNIX_NAME) else { return false };
+        let record = room.as_mut_ptr();
         let socket_type = sk.field::<u16>(&offset::SOCK_TYPE) as u8;
-        // SAFETY: `record` points to the reserved memory, which is aligned and as large as the record. The path and the
+        // SAFETY: `record` points to the room, which is aligned and as large as the record. The path and the
         // padding behind it are UNIX_WORDS aligned words.
         let words = unsafe {
-            (&raw mut (*record).kind).write(KIND_UNIX_NAME);
-            (&raw mut (*record).socket_type).write(socket_type);
-            (&raw mut (*record).pad).write(0);
-            (&raw mut (*record).inode).write(inode);
-            (&raw mut (*record).sk).write(sk.address());
+            (&raw mut (*record).sk).write_volatile(sk.address());
             let words = (&raw mut (*record).path).cast::<[u64; UNIX_WORDS]>();
             for word in 0..UNIX_WORDS {
                 words.cast::<u64>().add(word).write_volatile(0);
@@ -133,9 +129,12 @@ impl Name {
             &mut *words
         };
         let len = self.read(words);
-        // SAFETY: as above.
-        unsafe { (&raw mut (*record).len).write(len as u8) };
-        record::send(entry);
+        room.publish(
+            u64::from(KIND_UNIX_NAME)
+                | u64::from(len as u8) << 8
+                | u64::from(socket_type) << 16
+                | u64::from(inode) << 32,
+        );
         true
     }
 }
