@@ -14,7 +14,7 @@ use aya_ebpf::{macros::map, maps::Array};
 use tracer_common::{event::NO_FLOW, probes::Point};
 
 use crate::{
-    flow::{AF_INET6, LOOPBACK},
+    flow::AF_INET6,
     kread::{Address, Pointer, offset},
     packet::Packet,
     record::{Hop, NO_HOP},
@@ -39,7 +39,7 @@ enum Word {
     Head,
     /// Where the data ends, from there, and above how much more lies in pages. Taking headers off its front changes neither.
     Ends,
-    /// Index of its device, and above the inode number of the namespace that it is in.
+    /// The address of its device.
     Device,
     /// Its flow's number, or [`UNWANTED`].
     Flow,
@@ -71,10 +71,10 @@ impl Place {
         unsafe { self.0.add(word as usize).write_volatile(value) };
     }
 
-    /// What it says of the packet in `skb`, if that is the one, and the hop is one that it can come to. `ends`, `device`: as in
-    /// [`Word`]; of no device, whatever was kept will do.
+    /// What it says of the packet in `skb`, if that is the one, and the hop is one that it can come to. Where the device
+    /// is not known, whatever was kept will do.
     #[inline(always)]
-    fn of(self, skb: impl Pointer, point: Point, device: Option<u64>) -> Option<Facts> {
+    fn of(self, skb: impl Pointer, point: Point, device: Option<Address>) -> Option<Facts> {
         // Each is read once: it may be another packet's the next time.
         let head = skb.address_in(&offset::SK_BUFF_HEAD);
         let ends = ends(skb);
@@ -96,36 +96,36 @@ impl Place {
     /// All but what only whoever has the packet at hand knows: until that is [completed](Self::complete) nothing is taken for it,
     /// as no packet's data lies at 0.
     #[inline(always)]
-    fn begin(self, skb: Address, device: u64, facts: Facts) {
+    fn begin(self, skb: Address, facts: Facts) {
         self.set(Word::Skb, skb);
         self.set(Word::Head, 0);
         self.set(Word::Ends, 0);
-        self.set(Word::Device, device);
+        self.set(Word::Device, 0);
         self.set(Word::Flow, facts.flow);
         self.set(Word::Numbers, facts.numbers);
         self.set(Word::Payload, facts.payload);
-        self.set(Word::Sum, sum([skb, 0, 0, device], facts));
+        self.set(Word::Sum, sum([skb, 0, 0, 0], facts));
     }
 
     /// Whoever writes here between the two leaves words that the sum does not fit.
     #[inline(always)]
-    fn complete(self, skb: impl Pointer, point: Point) {
+    fn complete(self, skb: impl Pointer, point: Point, device: Address) {
         let facts = Facts {
             flow: self.get(Word::Flow),
             numbers: self.get(Word::Numbers),
             payload: self.get(Word::Payload),
         };
-        let device = self.get(Word::Device);
-        let begun = sum([skb.address(), 0, 0, device], facts);
+        let begun = sum([skb.address(), 0, 0, 0], facts);
         if self.get(Word::Skb) != skb.address() || self.get(Word::Head) != 0 || self.get(Word::Sum) != begun {
             return;
         }
         let (head, ends) = (skb.address_in(&offset::SK_BUFF_HEAD), ends(skb));
         self.set(Word::Head, head);
         self.set(Word::Ends, ends);
+        self.set(Word::Device, device);
         self.set(Word::Stage, point as u64);
-        // `begun` with both words added.
-        self.set(Word::Sum, begun.wrapping_add(sum([0, head, ends, 0], NO_FACTS)));
+        // `begun` with these words added.
+        self.set(Word::Sum, begun.wrapping_add(sum([0, head, ends, device], NO_FACTS)));
     }
 
     #[inline(always)]
@@ -188,17 +188,11 @@ pub(crate) enum Known {
     Wanted(Hop),
 }
 
-/// The device that a packet is on, and the namespace.
-#[inline(always)]
-fn device(ifindex: u32, netns: u32) -> u64 {
-    u64::from(netns) << 32 | u64::from(ifindex)
-}
-
 /// The packet at this hop on a device.
 #[inline(always)]
-pub(crate) fn find(skb: impl Pointer, point: Point, ifindex: u32, netns: u32) -> Known {
+pub(crate) fn find(skb: impl Pointer, point: Point, device: Address) -> Known {
     let Some(place) = place(skb.address()) else { return Known::Nothing };
-    match place.of(skb, point, Some(device(ifindex, netns))) {
+    match place.of(skb, point, Some(device)) {
         Some(facts) => place.known(skb, point, facts),
         None => Known::Nothing,
     }
@@ -233,14 +227,14 @@ pub(crate) fn keep(skb: Address, packet: &Packet, flow: u64) {
         payload: flags << 32 | u64::from(packet.len),
     };
     // A flow without a number is announced again at the next hop. Without a branch, which the verifier would follow.
-    place.begin(skb & !mask_if_zero(flow ^ NO_FLOW), device(LOOPBACK, packet.key.netns), facts);
+    place.begin(skb & !mask_if_zero(flow ^ NO_FLOW), facts);
 }
 
-/// If the packet was kept, it is this one, which has come to this hop.
+/// If the packet was kept, it is this one, which has come to this hop on this device.
 #[inline(always)]
-pub(crate) fn seal(skb: impl Pointer, point: Point) {
+pub(crate) fn seal(skb: impl Pointer, point: Point, device: Address) {
     if let Some(place) = place(skb.address()) {
-        place.complete(skb, point);
+        place.complete(skb, point, device);
     }
 }
 
@@ -252,11 +246,11 @@ pub(crate) fn keep_unwanted(skb: Address, packet: &Packet) {
 
 /// Remembers that a packet on the loopback device is passed by, unread.
 #[inline(always)]
-pub(crate) fn pass_by(skb: impl Pointer, point: Point, netns: u32) {
+pub(crate) fn pass_by(skb: impl Pointer, point: Point, device: Address) {
     let Some(place) = place(skb.address()) else { return };
     let facts = Facts { flow: PASSED_BY, numbers: 0, payload: 0 };
-    place.begin(skb.address(), device(LOOPBACK, netns), facts);
-    place.complete(skb, point);
+    place.begin(skb.address(), facts);
+    place.complete(skb, point, device);
 }
 
 /// The packet's memory is free.

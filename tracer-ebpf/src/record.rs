@@ -167,6 +167,13 @@ impl Meta {
     }
 }
 
+/// Whether any backend's programs write records of a point.
+#[inline(always)]
+pub(crate) fn is_asked(point: Point) -> bool {
+    let all = ENABLED.get(0).map_or(0, |points| points.iter().fold(0, |all, points| all | points));
+    all >> (point as u64) & 1 != 0
+}
+
 #[inline(always)]
 fn enabled(backend: Backend) -> u64 {
     ENABLED.get(0).map_or(0, |points| points[backend as usize])

@@ -26,8 +26,6 @@ use crate::{
 pub(super) struct On {
     pub(super) probe: Probe,
     pub(super) ifindex: u32,
-    /// Inode number of the namespace that the device is in.
-    pub(super) netns: u32,
     /// `MARK_*`.
     pub(super) marks: u16,
     /// It is put on a CPU's backlog.
@@ -52,13 +50,13 @@ impl On {
 /// Writes the record of a packet that is seen for the first time, if the filter wants it, and keeps what was read for its next
 /// hops; says whether it was written. `sk_or_cpu`: the socket that sends it, 0 if none does; at the backlog, the CPU.
 #[inline(always)]
-pub(super) fn hop(on: &On, skb: impl Pointer, sk_or_cpu: u64, header: NetworkHeader) -> bool {
+pub(super) fn hop<P: Pointer>(on: &On, dev: P, skb: P, sk_or_cpu: u64, header: NetworkHeader) -> bool {
     let network = Network::of(skb, header);
-    let sizes = u64::from(network.len) | u64::from(on.netns) << 32;
+    let sizes = u64::from(network.len) | u64::from(flow::namespace_of(dev)) << 32;
     let is_written =
         packet_on_device(skb.address(), sk_or_cpu, network.at, sizes, on.bits(network.version, header));
     if on.ifindex == LOOPBACK {
-        recent::seal(skb, on.probe.point);
+        recent::seal(skb, on.probe.point, dev.address());
     }
     is_written != 0
 }

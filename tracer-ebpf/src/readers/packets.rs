@@ -208,9 +208,8 @@ pub(crate) fn dropped(args: &impl Args, probe: Probe, skb: usize, location: usiz
 fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: NetworkHeader) {
     let dev = skb.pointer(&offset::SK_BUFF_DEV);
     let ifindex: u32 = dev.field(&offset::NET_DEVICE_IFINDEX);
-    let netns = flow::namespace_of(dev);
     if ifindex == LOOPBACK {
-        match recent::find(skb, probe.point, ifindex, netns) {
+        match recent::find(skb, probe.point, dev.address()) {
             Known::Nothing => {}
             Known::Unwanted => return,
             Known::Wanted(hop) => return record::hop(probe.now(), Hop { sk, marks, aux: ifindex, ..hop }),
@@ -222,10 +221,10 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
         && let Some(sender) = sender(skb)
         && sample::passes_by(skb, sender)
     {
-        return recent::pass_by(skb, probe.point, netns);
+        return recent::pass_by(skb, probe.point, dev.address());
     }
-    let on = On { probe, ifindex, netns, marks, is_to_backlog: false };
-    first::hop(&on, skb, sk, header);
+    let on = On { probe, ifindex, marks, is_to_backlog: false };
+    first::hop(&on, dev, skb, sk, header);
 }
 
 /// The socket that sends a packet, if one does.
@@ -239,9 +238,8 @@ fn sender<P: Pointer>(skb: P) -> Option<P> {
 fn to_backlog(probe: Probe, skb: impl Pointer, cpu: u32) {
     let dev = skb.pointer(&offset::SK_BUFF_DEV);
     let ifindex: u32 = dev.field(&offset::NET_DEVICE_IFINDEX);
-    let netns = flow::namespace_of(dev);
     if ifindex == LOOPBACK {
-        match recent::find(skb, probe.point, ifindex, netns) {
+        match recent::find(skb, probe.point, dev.address()) {
             Known::Nothing => {}
             Known::Unwanted => return,
             Known::Wanted(hop) => {
@@ -250,15 +248,18 @@ fn to_backlog(probe: Probe, skb: impl Pointer, cpu: u32) {
             }
         }
     }
-    let on = On { probe, ifindex, netns, marks: 0, is_to_backlog: true };
-    if first::hop(&on, skb, u64::from(cpu), NetworkHeader::Data) {
+    let on = On { probe, ifindex, marks: 0, is_to_backlog: true };
+    if first::hop(&on, dev, skb, u64::from(cpu), NetworkHeader::Data) {
         count_queued(cpu);
     }
 }
 
-/// A traced packet is put on a CPU's backlog.
+/// A traced packet is put on a CPU's backlog, whose polls may be seen.
 #[inline(always)]
 fn count_queued(cpu: u32) {
+    if !record::is_asked(Point::ProcessBacklog) {
+        return;
+    }
     let marked = if cpu == AUX_UNKNOWN { record::cpu() } else { cpu };
     if let Some(queued) = QUEUED.get_ptr_mut(marked) {
         // SAFETY: an aligned element that lives as long as the map.

@@ -23,7 +23,7 @@ const SLOTS_SINCE: (u32, u32) = (5, 12);
 /// twice as many for kernels that let processes be interrupted by others.
 const AT_ONCE: usize = 8;
 /// The most slots that one takes.
-const MOST_SLOTS: usize = 3;
+pub(super) const MOST_SLOTS: usize = 3;
 
 /// How many slots there are, and how many may be in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Ring {
         }
         let slots = Mapped::map(ebpf, settings::SLOTS, size.count * SLOT)?;
         let positions = Mapped::map(ebpf, settings::POSITIONS, size_of::<Positions>())?;
-        Ok(Self::Slots(Slots::new(slots, positions)))
+        Ok(Self::Slots(Slots::new(slots, positions, size.count - size.limit)))
     }
 
     /// Hands over the next record, if there is one.
@@ -93,7 +93,7 @@ impl Ring {
     /// What has been handed over makes room for others.
     pub(super) fn give_back(&mut self) {
         if let Self::Slots(slots) = self {
-            slots.give_back();
+            slots.give_back_all();
         }
     }
 }

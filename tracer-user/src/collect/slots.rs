@@ -11,6 +11,8 @@ use tracer_common::{
     settings::{PAIR, Positions, SLOT},
 };
 
+use super::ring::MOST_SLOTS;
+
 const SLOT_WORDS: usize = SLOT / size_of::<u64>();
 const PAIR_WORDS: usize = PAIR / size_of::<u64>();
 
@@ -21,12 +23,16 @@ const READ: usize = offset_of!(Positions, read) / size_of::<u64>();
 /// So many slots are given back at once, as programs have to fetch the number from another CPU whenever it changes.
 const GIVEN_BACK_AT_ONCE: u64 = 64;
 
+/// How many slots are used at least before the first one is again.
+const NEAR: usize = 512;
+
 /// The slots, and how far they have been read.
 pub(super) struct Slots<M> {
     words: M,
     positions: M,
-    /// The first word of the slot that is read next.
+    /// The first word of the slot that is read next, and how far it is from the first when that is used again.
     next: usize,
+    far: usize,
     /// How many slots have been read, and how many of them programs know to be.
     read: u64,
     given_back: u64,
@@ -36,9 +42,10 @@ pub(super) struct Slots<M> {
 }
 
 impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
-    /// `words`: those of a power of two of slots.
-    pub(super) fn new(words: M, positions: M) -> Self {
-        Self { words, positions, next: 0, read: 0, given_back: 0, skipped: 0, record: [0; PAIR_WORDS] }
+    /// `words`: those of a power of two of slots, of which programs leave `spare`.
+    pub(super) fn new(words: M, positions: M, spare: usize) -> Self {
+        let far = NEAR.max(spare + MOST_SLOTS) * SLOT_WORDS;
+        Self { words, positions, next: 0, far, read: 0, given_back: 0, skipped: 0, record: [0; PAIR_WORDS] }
     }
 
     /// The next record; `None` if there is none, or it is not whole yet. `wait` returns when all programs that are at work now
@@ -96,8 +103,27 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
         }
     }
 
-    /// Programs are told which slots can be used again.
-    pub(super) fn give_back(&mut self) {
+    /// Programs are told which slots can be used again: from the first one on, if all have been read, as that is in the caches of
+    /// those who use it.
+    pub(super) fn give_back_all(&mut self) {
+        self.give_back();
+        let left = (self.words.len() - self.next) / SLOT_WORDS;
+        let taken = &self.positions[TAKEN];
+        // A program that does not know yet how many have been read takes those between for used: fewer than there must be for it
+        // to find room.
+        if self.next >= self.far
+            && taken
+                .compare_exchange(self.read, self.read + left as u64, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok()
+        {
+            self.read += left as u64;
+            self.next = 0;
+            self.give_back();
+        }
+    }
+
+    /// Programs are told how many slots have been read.
+    fn give_back(&mut self) {
         self.given_back = self.read;
         self.positions[READ].store(self.read, Ordering::Release);
     }
@@ -120,7 +146,7 @@ mod tests {
 
     use super::*;
 
-    const COUNT: usize = 64;
+    const COUNT: usize = 1024;
     const FIRST: u64 = KIND_HOP as u64;
 
     /// What programs and userspace share.
@@ -139,7 +165,7 @@ mod tests {
         }
 
         fn reader(&self) -> Slots<&[AtomicU64]> {
-            Slots::new(&self.slots, &self.positions)
+            Slots::new(&self.slots, &self.positions, 0)
         }
 
         fn taken(&self, slots: u64) -> u64 {
@@ -189,7 +215,7 @@ mod tests {
     fn records_come_in_the_order_of_their_slots_time_and_again() {
         let shared = Shared::new();
         let mut reader = shared.reader();
-        for lap in 0..50 {
+        for lap in 0..500 {
             for at in 0..7 {
                 let number = 1 + lap * 7 + at;
                 if number % 5 == 0 { shared.name(number) } else { shared.hop(number) }
@@ -203,7 +229,7 @@ mod tests {
             }
             assert!(reader.next(never).is_none());
         }
-        reader.give_back();
+        reader.give_back_all();
         assert_eq!(shared.positions[READ].load(Ordering::SeqCst), shared.taken(0));
     }
 
@@ -246,6 +272,31 @@ mod tests {
         shared.hop(7);
         reader.next(never).unwrap();
         assert_eq!(read(), GIVEN_BACK_AT_ONCE);
+    }
+
+    #[test]
+    fn the_first_slots_are_used_again_when_all_have_been_read() {
+        let shared = Shared::new();
+        let mut reader = shared.reader();
+        let read = |reader: &mut Slots<&[AtomicU64]>, records| {
+            for expected in 1..=records {
+                shared.hop(expected);
+                assert_eq!(number(reader.next(never).unwrap()), expected);
+            }
+            reader.give_back_all();
+            (shared.taken(0), shared.positions[READ].load(Ordering::SeqCst))
+        };
+        let near = NEAR as u64;
+        assert_eq!(read(&mut reader, NEAR - 1), (near - 1, near - 1));
+        assert_eq!(read(&mut reader, 1), (COUNT as u64, COUNT as u64));
+        // Not while there is a record that has not been read.
+        assert_eq!(read(&mut reader, NEAR - 1), (COUNT as u64 + near - 1, COUNT as u64 + near - 1));
+        shared.hop(1);
+        shared.hop(2);
+        reader.next(never).unwrap();
+        reader.give_back_all();
+        assert_eq!(shared.taken(0), COUNT as u64 + near + 1);
+        assert_eq!(number(reader.next(never).unwrap()), 2);
     }
 
     #[test]
@@ -309,7 +360,7 @@ mod tests {
                         *newest = number >> 8;
                         count += 1;
                     }
-                    reader.give_back();
+                    reader.give_back_all();
                     if was_done {
                         return count;
                     }
