@@ -18,20 +18,28 @@ pub const SLOT_LIMIT: &str = "SLOT_LIMIT";
 pub const SLOT: usize = 64;
 /// Bytes of two slots, the longest record.
 pub const PAIR: usize = 2 * SLOT;
+/// The most slots that are taken for one record: a pair begins at an even one.
+pub const MOST_SLOTS: usize = 3;
 
-/// How far the slots are used. They are taken one after the other, again from the first after the last.
+/// How many holes are remembered, a power of two.
+pub const HOLES: usize = 32;
+
+/// How far the slots are used. They are taken one after the other, again from the first after the last. Each side writes cache lines
+/// of its own.
 #[repr(C)]
 pub struct Positions {
     /// How many slots programs have taken.
     pub taken: u64,
-    /// How many they have taken that were not free yet, and left as they were: [`SLOT_LIMIT`] was too near to the number of slots.
-    pub overrun: u64,
-    /// Each side has cache lines of its own.
+    /// How many holes there were: slots that were taken and will not be written.
+    pub holes_made: u64,
+    /// As long as two lines, which some CPUs fetch at once.
     pub apart: [u64; 14],
-    /// How many userspace has read.
+    /// How many slots userspace has read.
     pub read: u64,
-    /// The rest of the lines.
-    pub rest: [u64; 15],
+    /// As above.
+    pub apart_too: [u64; 15],
+    /// The holes that were made last: where one begins, times 4, and of how many slots it is, at most [`MOST_SLOTS`].
+    pub holes: [u64; HOLES],
 }
 
 /// The instruction that takes slots, as a little-endian number: `r2 = atomic_fetch_add((u64 *)(r1 + 0), r2)`.

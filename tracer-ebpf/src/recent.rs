@@ -4,7 +4,8 @@
 //! Memory is used again within microseconds. A packet is taken for the one that was kept only if its `sk_buff`, its data and
 //! both ends of it are the same, on the same device, and the hop is further along the path: whoever gets the same memory next
 //! begins at the start of the path, on whatever CPU, and is read anew there. Where a packet is dropped, it is forgotten. TCP's
-//! receive tracepoint also compares the sequence numbers. Segments that the device layer cuts off, and copies, lie in other memory;
+//! receive tracepoint also compares the sequence numbers. (A device is known by its address: that of a namespace that is gone may be
+//! another one's, but not while a packet is on it.) Segments that the device layer cuts off, and copies, lie in other memory;
 //! but whoever changes the headers in place on the loopback device (tc's `pedit`, payload statements of nftables) is not noticed.
 //!
 //! Places are written without a lock, by several CPUs and by programs that interrupt each other: what they leave may be mixed of two

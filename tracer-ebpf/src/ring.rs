@@ -10,14 +10,12 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, RingBuf},
 };
-use tracer_common::{
-    event::KIND_FILLER,
-    settings::{PAIR, Positions, SLOT},
-};
-
-use crate::counter::add;
 #[cfg(target_arch = "bpf")]
 use tracer_common::settings;
+use tracer_common::{
+    event::KIND_FILLER,
+    settings::{HOLES, MOST_SLOTS, PAIR, Positions, SLOT},
+};
 
 /// A wake-up of the reader costs more than a hundred events, so none is sent: the reader looks on a timer.
 const BPF_RB_NO_WAKEUP: u64 = 1;
@@ -44,7 +42,8 @@ static SLOT_COUNT: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static SLOT_LIMIT: Global<u64> = Global::new(0);
 
-/// Room for one record, all of whose bytes must be written, and then [its first word](Room::publish).
+/// Room for one record. Whoever has it must write all of the record's words but the first, and then [publish](Room::publish) it with
+/// that: the reader waits for it.
 #[must_use]
 pub(crate) struct Room<T>(*mut T);
 
@@ -57,16 +56,14 @@ impl<T: 'static> Room<T> {
             // It is submitted by its address.
             return EVENTS.reserve::<T>(0).map(|mut entry| Self(entry.as_mut_ptr()));
         }
-        if size_of::<T>() <= SLOT {
-            return slot(take(1)?).map(|slot| Self(slot.cast()));
+        let slots = if size_of::<T>() <= SLOT { 1 } else { MOST_SLOTS as u64 };
+        let first = take(slots)?;
+        let place = if slots == 1 { slot(first) } else { pair_among_three(first) };
+        if place.is_none() {
+            // There is no such slot: the map has as many as are counted.
+            hole(first, slots);
         }
-        // A pair begins at an even place, so one of three is left over.
-        let first = take(3)?;
-        let is_odd = first & 1;
-        let left_over = slot(first + 2 * (1 - is_odd))?;
-        // SAFETY: a slot begins with an aligned word.
-        unsafe { left_over.write_volatile(KIND_FILLER.into()) };
-        pair(first + is_odd).map(|pair| Self(pair.cast()))
+        place.map(|place| Self(place.cast()))
     }
 
     #[inline(always)]
@@ -87,28 +84,52 @@ impl<T: 'static> Room<T> {
     }
 }
 
-/// Takes so many places, and says which is the first.
+/// Takes so many slots, and says which is the first.
 #[inline(always)]
 fn take(slots: u64) -> Option<u64> {
     let positions = POSITIONS.get_ptr_mut(0)?;
     // SAFETY: aligned words that live as long as the map; volatile, as others write them meanwhile.
     let (read, taken) = unsafe {
-        ((&raw const (*positions).read).read_volatile(), (&raw const (*positions).taken).read_volatile())
+        let read = (&raw const (*positions).read).read_volatile();
+        (read, (&raw const (*positions).taken).read_volatile())
     };
     if taken.wrapping_sub(read).wrapping_add(slots) > SLOT_LIMIT.load() {
         return None;
     }
     // SAFETY: as above.
     let (first, read) = unsafe {
-        (fetch_add(&raw mut (*positions).taken, slots), (&raw const (*positions).read).read_volatile())
+        let first = fetch_add(&raw mut (*positions).taken, slots);
+        (first, (&raw const (*positions).read).read_volatile())
     };
     if first.wrapping_sub(read).wrapping_add(slots) > SLOT_COUNT.load() {
-        // More programs than are thought possible have looked before any of them took its places.
-        // SAFETY: as above.
-        unsafe { add(&raw mut (*positions).overrun, slots) };
+        // More programs than are thought possible have looked before any of them took its slots.
+        hole(first, slots);
         return None;
     }
     Some(first)
+}
+
+/// The reader is told that it need not wait for these slots. Verified by itself, as hardly any record comes here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn hole(first: u64, slots: u64) -> u64 {
+    let Some(positions) = POSITIONS.get_ptr_mut(0) else { return 0 };
+    // SAFETY: aligned words that live as long as the map.
+    unsafe {
+        let index = fetch_add(&raw mut (*positions).holes_made, 1) as usize % HOLES;
+        (&raw mut (*positions).holes).cast::<u64>().add(index).write_volatile(first << 2 | slots);
+    }
+    0
+}
+
+/// A pair begins at an even position, so one of three slots is left over.
+#[inline(always)]
+fn pair_among_three(first: u64) -> Option<*mut u64> {
+    let is_odd = first & 1;
+    let left_over = slot(first + 2 * (1 - is_odd))?;
+    // SAFETY: a slot begins with an aligned word.
+    unsafe { left_over.write_volatile(KIND_FILLER.into()) };
+    pair(first + is_odd)
 }
 
 /// The slot at this position.

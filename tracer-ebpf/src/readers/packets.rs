@@ -208,7 +208,8 @@ pub(crate) fn dropped(args: &impl Args, probe: Probe, skb: usize, location: usiz
 fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: NetworkHeader) {
     let dev = skb.pointer(&offset::SK_BUFF_DEV);
     let ifindex: u32 = dev.field(&offset::NET_DEVICE_IFINDEX);
-    if ifindex == LOOPBACK {
+    // What is kept of a packet begins with that hop.
+    if ifindex == LOOPBACK && probe.point as u8 != Point::DevQueueXmit as u8 {
         match recent::find(skb, probe.point, dev.address()) {
             Known::Nothing => {}
             Known::Unwanted => return,

@@ -34,7 +34,7 @@ pub enum CollectError {
     /// A map of the object is not there: the object is not this version's.
     #[error("the compiled kernel programs have no map {0}: rebuild with `cargo xtask build`")]
     NoMap(&'static str),
-    /// The memory of a map cannot be read.
+    /// The memory of a map cannot be had.
     #[error("cannot map the memory of {name}: {source}")]
     Mmap {
         /// Which.

@@ -107,7 +107,7 @@ impl Collector {
         let logger = if plan.debug_log { EbpfLogger::init(&mut ebpf).ok() } else { None };
         let coverage = attach::attach_all(&mut ebpf, plan, btf, progress)?;
         give_memory_back();
-        // All of it is resident, twice, as soon as it is mapped: so not while loading needs memory, too.
+        // All of it is resident as soon as it is mapped: so not while loading needs memory, too.
         let ring = Ring::take(&mut ebpf, size)?;
         let counts_misses = misses::are_counted(&coverage, plan.kernel);
         Ok(Self {
@@ -167,7 +167,7 @@ impl Collector {
         set.map_err(CollectError::map(settings::ENABLED))
     }
 
-    /// Hands over the records that are there, at most `limit`, in the order in which they were written. Returns how
+    /// Hands over the records that are there, at most `limit`, in the order in which their room was taken. Returns how
     /// many there were.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
         if let Some(logger) = &mut self.logger {

@@ -12,18 +12,16 @@ use aya::{
     util::nr_cpus,
 };
 use memmap2::{MmapMut, MmapOptions};
-use tracer_common::settings::{self, Positions, SLOT};
+use tracer_common::settings::{self, MOST_SLOTS, Positions, SLOT};
 
 use super::{CollectError, loader, slots::Slots};
 
 /// The first kernel whose programs can take a slot by one instruction (`BPF_FETCH`).
 const SLOTS_SINCE: (u32, u32) = (5, 12);
 
-/// Programs that may be at work on one CPU at once, each interrupted by the next: of a process, a softirq, an interrupt, an NMI;
-/// twice as many for kernels that let processes be interrupted by others.
+/// Programs that may be at work on one CPU at once, each interrupted by the next: of a process, a softirq, an interrupt, an NMI; and
+/// some more for kernels that let one process interrupt another. Should it be more yet, records are lost, and counted.
 const AT_ONCE: usize = 8;
-/// The most slots that one takes.
-pub(super) const MOST_SLOTS: usize = 3;
 
 /// How many slots there are, and how many may be in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +76,7 @@ impl Ring {
         }
         let slots = Mapped::map(ebpf, settings::SLOTS, size.count * SLOT)?;
         let positions = Mapped::map(ebpf, settings::POSITIONS, size_of::<Positions>())?;
-        Ok(Self::Slots(Slots::new(slots, positions, size.count - size.limit)))
+        Ok(Self::Slots(Slots::new(slots, positions, size)))
     }
 
     /// Hands over the next record, if there is one.
@@ -86,7 +84,7 @@ impl Ring {
     pub(super) fn next(&mut self, take: impl FnOnce(&[u8])) -> bool {
         match self {
             Self::Kernel(ring) => ring.next().map(|record| take(&record)).is_some(),
-            Self::Slots(slots) => slots.next(super::wait_for_programs).map(take).is_some(),
+            Self::Slots(slots) => slots.next().map(take).is_some(),
         }
     }
 
@@ -105,7 +103,7 @@ impl Mapped {
     fn map(ebpf: &mut Ebpf, name: &'static str, len: usize) -> Result<Self, CollectError> {
         let map = ebpf.take_map(name).ok_or(CollectError::NoMap(name))?;
         let Map::Array(data) = &map else { return Err(CollectError::NoMap(name)) };
-        // SAFETY: the map's own memory, which others only write to; it is read by atomic loads only.
+        // SAFETY: the map's own memory, which programs read and write meanwhile; here it is only touched as atomic words.
         let memory = unsafe { MmapOptions::new().len(len).map_mut(data.fd().as_fd().as_raw_fd()) };
         let memory = memory.map_err(|source| CollectError::Mmap { name, source })?;
         Ok(Self(memory))
@@ -116,7 +114,7 @@ impl Deref for Mapped {
     type Target = [AtomicU64];
 
     fn deref(&self) -> &[AtomicU64] {
-        // SAFETY: aligned as pages are, and as long as the memory; programs write to it, which is what atomics are for.
+        // SAFETY: aligned as pages are, and as long as the memory; programs write to it meanwhile, which is what atomics are for.
         unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() / size_of::<u64>()) }
     }
 }

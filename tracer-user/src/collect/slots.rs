@@ -8,23 +8,24 @@ use std::{
 
 use tracer_common::{
     event::{self, KIND_FILLER},
-    settings::{PAIR, Positions, SLOT},
+    settings::{HOLES, PAIR, Positions, SLOT},
 };
 
-use super::ring::MOST_SLOTS;
+use super::ring::Size;
 
 const SLOT_WORDS: usize = SLOT / size_of::<u64>();
 const PAIR_WORDS: usize = PAIR / size_of::<u64>();
 
 const TAKEN: usize = offset_of!(Positions, taken) / size_of::<u64>();
-const OVERRUN: usize = offset_of!(Positions, overrun) / size_of::<u64>();
+const HOLES_MADE: usize = offset_of!(Positions, holes_made) / size_of::<u64>();
 const READ: usize = offset_of!(Positions, read) / size_of::<u64>();
+const HOLES_AT: usize = offset_of!(Positions, holes) / size_of::<u64>();
 
 /// So many slots are given back at once, as programs have to fetch the number from another CPU whenever it changes.
 const GIVEN_BACK_AT_ONCE: u64 = 64;
 
-/// How many slots are used at least before the first one is again.
-const NEAR: usize = 512;
+/// So many slots must have been used before the first one is used again.
+const NEAR: usize = 2048;
 
 /// The slots, and how far they have been read.
 pub(super) struct Slots<M> {
@@ -36,35 +37,28 @@ pub(super) struct Slots<M> {
     /// How many slots have been read, and how many of them programs know to be.
     read: u64,
     given_back: u64,
-    /// Slots that were taken and are never written.
-    skipped: u64,
+    /// So many are given back at once.
+    at_once: u64,
     record: [u64; PAIR_WORDS],
 }
 
 impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
-    /// `words`: those of a power of two of slots, of which programs leave `spare`.
-    pub(super) fn new(words: M, positions: M, spare: usize) -> Self {
-        let far = NEAR.max(spare + MOST_SLOTS) * SLOT_WORDS;
-        Self { words, positions, next: 0, far, read: 0, given_back: 0, skipped: 0, record: [0; PAIR_WORDS] }
+    /// `words`: those of as many slots as `size` says.
+    pub(super) fn new(words: M, positions: M, size: Size) -> Self {
+        let far = (NEAR + size.count - size.limit) * SLOT_WORDS;
+        let at_once = GIVEN_BACK_AT_ONCE.min((size.limit as u64 / 8).max(1));
+        Self { words, positions, next: 0, far, read: 0, given_back: 0, at_once, record: [0; PAIR_WORDS] }
     }
 
-    /// The next record; `None` if there is none, or it is not whole yet. `wait` returns when all programs that are at work now
-    /// have ended.
+    /// The next record; `None` if there is none, or it is not whole yet.
     #[inline]
-    pub(super) fn next(&mut self, wait: impl Fn()) -> Option<&[u8]> {
+    pub(super) fn next(&mut self) -> Option<&[u8]> {
         loop {
             // Its first word is written last.
             let first = self.word(0).load(Ordering::Acquire);
             if first == 0 {
-                if !self.may_be_skipped() {
-                    return None;
-                }
-                // Whoever has taken a slot to write to it does so before it ends.
-                wait();
-                if self.word(0).load(Ordering::Acquire) == 0 {
-                    self.skipped += 1;
-                    self.free(1);
-                }
+                let slots = self.hole()?;
+                self.free(slots);
                 continue;
             }
             let [kind, ..] = first.to_ne_bytes();
@@ -98,7 +92,7 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
         }
         self.next = (self.next + slots * SLOT_WORDS) & (self.words.len() - 1);
         self.read += slots as u64;
-        if self.read - self.given_back >= GIVEN_BACK_AT_ONCE {
+        if self.read - self.given_back >= self.at_once {
             self.give_back();
         }
     }
@@ -109,8 +103,7 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
         self.give_back();
         let left = (self.words.len() - self.next) / SLOT_WORDS;
         let taken = &self.positions[TAKEN];
-        // A program that does not know yet how many have been read takes those between for used: fewer than there must be for it
-        // to find room.
+        // Until programs know how many have been read, they take those between for used: at least NEAR are left to them meanwhile.
         if self.next >= self.far
             && taken
                 .compare_exchange(self.read, self.read + left as u64, Ordering::AcqRel, Ordering::Relaxed)
@@ -128,10 +121,15 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
         self.positions[READ].store(self.read, Ordering::Release);
     }
 
-    /// Whether the next slot may have been taken in vain.
-    fn may_be_skipped(&self) -> bool {
-        self.positions[TAKEN].load(Ordering::Acquire) != self.read
-            && self.positions[OVERRUN].load(Ordering::Acquire) != self.skipped
+    /// How many slots from the next one on will not be written, though they were taken.
+    #[cold]
+    fn hole(&self) -> Option<usize> {
+        if self.positions[HOLES_MADE].load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let holes = self.positions[HOLES_AT..][..HOLES].iter().map(|hole| hole.load(Ordering::Relaxed));
+        let of_next = holes.filter(|hole| hole >> 2 == self.read && hole & 3 != 0);
+        of_next.map(|hole| (hole & 3) as usize).next()
     }
 }
 
@@ -142,15 +140,19 @@ mod tests {
         thread,
     };
 
-    use tracer_common::event::{KIND_DEVICE, KIND_HOP, KIND_UNIX_NAME};
+    use tracer_common::{
+        event::{KIND_DEVICE, KIND_HOP, KIND_UNIX_NAME},
+        settings::MOST_SLOTS,
+    };
 
     use super::*;
 
-    const COUNT: usize = 1024;
+    const SIZE: Size = Size { count: 8192, limit: 8180 };
     const FIRST: u64 = KIND_HOP as u64;
 
     /// What programs and userspace share.
     struct Shared {
+        size: Size,
         slots: Vec<AtomicU64>,
         positions: Vec<AtomicU64>,
     }
@@ -160,50 +162,75 @@ mod tests {
     }
 
     impl Shared {
-        fn new() -> Self {
-            Self { slots: zeroes(COUNT * SLOT_WORDS), positions: zeroes(size_of::<Positions>() / 8) }
+        fn new(size: Size) -> Self {
+            let slots = zeroes(size.count * SLOT_WORDS);
+            Self { size, slots, positions: zeroes(size_of::<Positions>() / 8) }
         }
 
         fn reader(&self) -> Slots<&[AtomicU64]> {
-            Slots::new(&self.slots, &self.positions, 0)
+            Slots::new(&self.slots, &self.positions, self.size)
         }
 
         fn taken(&self, slots: u64) -> u64 {
             self.positions[TAKEN].fetch_add(slots, Ordering::SeqCst)
         }
 
+        fn read(&self) -> u64 {
+            self.positions[READ].load(Ordering::SeqCst)
+        }
+
+        /// As programs do (`tracer-ebpf/src/ring.rs`).
+        fn take(&self, slots: u64) -> Option<u64> {
+            let read = self.read();
+            if self.positions[TAKEN].load(Ordering::SeqCst).wrapping_sub(read) + slots
+                > self.size.limit as u64
+            {
+                return None;
+            }
+            // Whoever else is at work may come in between.
+            thread::yield_now();
+            let first = self.taken(slots);
+            if first.wrapping_sub(self.read()) + slots > self.size.count as u64 {
+                self.hole(first, slots);
+                return None;
+            }
+            Some(first)
+        }
+
+        fn hole(&self, first: u64, slots: u64) {
+            let index =
+                usize::try_from(self.positions[HOLES_MADE].fetch_add(1, Ordering::SeqCst)).unwrap() % HOLES;
+            self.positions[HOLES_AT + index].store(first << 2 | slots, Ordering::SeqCst);
+        }
+
         fn write(&self, position: u64, word: usize, value: u64) {
-            let at = usize::try_from(position).unwrap() % COUNT * SLOT_WORDS + word;
+            let at = usize::try_from(position).unwrap() % self.size.count * SLOT_WORDS + word;
             self.slots[at].store(value, if word == 0 { Ordering::Release } else { Ordering::Relaxed });
         }
 
-        /// As programs do: a record with this number in each word but the first.
+        /// A record with this number in each word but the first.
         fn fill(&self, position: u64, words: usize, number: usize) {
             (1..words).for_each(|word| self.write(position, word, number as u64));
         }
 
-        fn hop(&self, number: usize) {
-            let position = self.taken(1);
+        fn hop(&self, number: usize) -> bool {
+            let Some(position) = self.take(1) else { return false };
             self.fill(position, SLOT_WORDS, number);
             self.write(position, 0, FIRST);
+            true
         }
 
-        fn name(&self, number: usize) {
-            let first = self.taken(3);
+        fn name(&self, number: usize) -> bool {
+            let Some(first) = self.take(MOST_SLOTS as u64) else { return false };
             let is_odd = first & 1;
             self.write(first + 2 * (1 - is_odd), 0, KIND_FILLER.into());
             self.fill(first + is_odd, PAIR_WORDS, number);
             self.write(first + is_odd, 0, KIND_UNIX_NAME.into());
+            true
         }
     }
 
-    fn nobody() {}
-
-    fn never() {
-        unreachable!("nothing was skipped");
-    }
-
-    /// The numbers of the record's words; all must be one.
+    /// The number in the record's words; all must be one.
     fn number(record: &[u8]) -> usize {
         let mut numbers = record.chunks(8).skip(1).map(|word| usize::from_ne_bytes(word.try_into().unwrap()));
         let first = numbers.next().unwrap();
@@ -213,135 +240,141 @@ mod tests {
 
     #[test]
     fn records_come_in_the_order_of_their_slots_time_and_again() {
-        let shared = Shared::new();
+        let shared = Shared::new(SIZE);
         let mut reader = shared.reader();
-        for lap in 0..500 {
+        for lap in 0..5000 {
             for at in 0..7 {
                 let number = 1 + lap * 7 + at;
-                if number % 5 == 0 { shared.name(number) } else { shared.hop(number) }
+                assert!(if number % 5 == 0 { shared.name(number) } else { shared.hop(number) });
             }
             for at in 0..7 {
                 let expected = 1 + lap * 7 + at;
-                let record = reader.next(never).unwrap();
+                let record = reader.next().unwrap();
                 let kind = if expected % 5 == 0 { KIND_UNIX_NAME } else { KIND_HOP };
                 assert_eq!((record[0], record.len()), (kind, event::len(kind).unwrap()));
                 assert_eq!(number(record), expected);
             }
-            assert!(reader.next(never).is_none());
+            assert!(reader.next().is_none());
         }
         reader.give_back_all();
-        assert_eq!(shared.positions[READ].load(Ordering::SeqCst), shared.taken(0));
+        assert_eq!(shared.read(), shared.taken(0));
     }
 
     #[test]
     fn nothing_is_read_before_its_first_word_is_there() {
-        let shared = Shared::new();
+        let shared = Shared::new(SIZE);
         let mut reader = shared.reader();
         let position = shared.taken(1);
         shared.fill(position, SLOT_WORDS, 1);
-        shared.hop(2);
-        assert!(reader.next(never).is_none());
+        assert!(shared.hop(2) && reader.next().is_none());
         shared.write(position, 0, FIRST);
-        assert_eq!(number(reader.next(never).unwrap()), 1);
-        assert_eq!(number(reader.next(never).unwrap()), 2);
+        assert_eq!(number(reader.next().unwrap()), 1);
+        assert_eq!(number(reader.next().unwrap()), 2);
     }
 
     #[test]
     fn shorter_records_have_their_own_length_and_unknown_ones_a_slot() {
-        let shared = Shared::new();
+        let shared = Shared::new(SIZE);
         let mut reader = shared.reader();
         for kind in [KIND_DEVICE, 0x77] {
             let position = shared.taken(1);
             shared.fill(position, SLOT_WORDS, 3);
             shared.write(position, 0, kind.into());
         }
-        assert_eq!(reader.next(never).unwrap().len(), event::len(KIND_DEVICE).unwrap());
-        assert_eq!(reader.next(never).unwrap().len(), SLOT);
+        assert_eq!(reader.next().unwrap().len(), event::len(KIND_DEVICE).unwrap());
+        assert_eq!(reader.next().unwrap().len(), SLOT);
     }
 
     #[test]
-    fn slots_are_given_back_some_at_once() {
-        let shared = Shared::new();
-        let mut reader = shared.reader();
-        let read = || shared.positions[READ].load(Ordering::SeqCst);
-        for _ in 1..GIVEN_BACK_AT_ONCE {
-            shared.hop(7);
-            reader.next(never).unwrap();
+    fn slots_are_given_back_some_at_once_and_of_a_few_slots_fewer() {
+        for (size, at_once) in [(SIZE, GIVEN_BACK_AT_ONCE), (Size { count: 128, limit: 64 }, 8)] {
+            let shared = Shared::new(size);
+            let mut reader = shared.reader();
+            for read in 1..=at_once {
+                assert!(shared.hop(7) && reader.next().is_some());
+                assert_eq!(shared.read(), if read == at_once { at_once } else { 0 });
+            }
         }
-        assert_eq!(read(), 0);
-        shared.hop(7);
-        reader.next(never).unwrap();
-        assert_eq!(read(), GIVEN_BACK_AT_ONCE);
     }
 
     #[test]
     fn the_first_slots_are_used_again_when_all_have_been_read() {
-        let shared = Shared::new();
+        let shared = Shared::new(SIZE);
         let mut reader = shared.reader();
-        let read = |reader: &mut Slots<&[AtomicU64]>, records| {
+        let mut read = |records| {
             for expected in 1..=records {
-                shared.hop(expected);
-                assert_eq!(number(reader.next(never).unwrap()), expected);
+                assert!(shared.hop(expected));
+                assert_eq!(number(reader.next().unwrap()), expected);
             }
             reader.give_back_all();
-            (shared.taken(0), shared.positions[READ].load(Ordering::SeqCst))
+            (shared.taken(0), shared.read())
         };
-        let near = NEAR as u64;
-        assert_eq!(read(&mut reader, NEAR - 1), (near - 1, near - 1));
-        assert_eq!(read(&mut reader, 1), (COUNT as u64, COUNT as u64));
+        let (near, count) = ((NEAR + SIZE.count - SIZE.limit) as u64, SIZE.count as u64);
+        assert_eq!(read(NEAR + SIZE.count - SIZE.limit - 1), (near - 1, near - 1));
+        assert_eq!(read(1), (count, count));
         // Not while there is a record that has not been read.
-        assert_eq!(read(&mut reader, NEAR - 1), (COUNT as u64 + near - 1, COUNT as u64 + near - 1));
-        shared.hop(1);
-        shared.hop(2);
-        reader.next(never).unwrap();
+        assert_eq!(read(NEAR + SIZE.count - SIZE.limit - 1), (count + near - 1, count + near - 1));
+        assert!(shared.hop(1) && shared.hop(2) && reader.next().is_some());
         reader.give_back_all();
-        assert_eq!(shared.taken(0), COUNT as u64 + near + 1);
-        assert_eq!(number(reader.next(never).unwrap()), 2);
+        assert_eq!(shared.taken(0), count + near + 1);
+        assert_eq!(number(reader.next().unwrap()), 2);
     }
 
     #[test]
-    fn a_slot_that_was_taken_in_vain_is_skipped() {
-        let shared = Shared::new();
+    fn programs_that_have_not_heard_of_it_find_room() {
+        let shared = Shared::new(SIZE);
         let mut reader = shared.reader();
-        shared.taken(1);
-        shared.hop(1);
-        assert!(reader.next(never).is_none());
-        shared.positions[OVERRUN].store(1, Ordering::SeqCst);
-        assert_eq!(number(reader.next(nobody).unwrap()), 1);
-        // One that is written while the programs end is none.
-        let late = shared.taken(1);
-        shared.positions[OVERRUN].store(2, Ordering::SeqCst);
-        let write = || {
-            shared.fill(late, SLOT_WORDS, 2);
-            shared.write(late, 0, FIRST);
-        };
-        assert_eq!(number(reader.next(write).unwrap()), 2);
-        assert!(reader.next(never).is_none());
+        for _ in 0..NEAR + SIZE.count - SIZE.limit {
+            assert!(shared.hop(1) && reader.next().is_some());
+        }
+        reader.give_back();
+        let old = shared.read();
+        reader.give_back_all();
+        assert!(shared.read() > old);
+        shared.positions[READ].store(old, Ordering::SeqCst);
+        assert!((0..NEAR).all(|_| shared.hop(1)));
+        assert!(!shared.hop(1));
     }
 
-    /// Programs on several CPUs, as the kernel side takes slots, against one reader.
     #[test]
-    fn each_record_comes_once_and_whole_while_others_are_written() {
-        const PROGRAMS: usize = 4;
-        const RECORDS: usize = 20_000;
-        let shared = Shared::new();
+    fn slots_that_were_taken_in_vain_are_passed_by() {
+        let shared = Shared::new(SIZE);
+        let mut reader = shared.reader();
+        for slots in [1, 3] {
+            let first = shared.taken(slots);
+            assert!(shared.hop(1) && reader.next().is_none());
+            shared.hole(first, slots);
+            assert_eq!(number(reader.next().unwrap()), 1);
+        }
+        // Another one is waited for, and another hole does not matter.
+        let late = shared.taken(1);
+        let first = shared.taken(2);
+        shared.hole(first, 2);
+        assert!(shared.hop(3) && reader.next().is_none());
+        shared.fill(late, SLOT_WORDS, 2);
+        shared.write(late, 0, FIRST);
+        assert_eq!(number(reader.next().unwrap()), 2);
+        assert_eq!(number(reader.next().unwrap()), 3);
+        assert!(reader.next().is_none());
+    }
+
+    const PROGRAMS: usize = 4;
+    const RECORDS: usize = 40_000;
+
+    /// Programs on several CPUs against one reader: each record comes once and whole, in the order of its program, or is lost. How
+    /// many are.
+    fn race(shared: &Shared) -> usize {
         let lost = AtomicUsize::new(0);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
             let programs: Vec<_> = (0..PROGRAMS)
                 .map(|program| {
-                    let (shared, lost) = (&shared, &lost);
+                    let lost = &lost;
                     scope.spawn(move || {
                         for number in 1..=RECORDS {
-                            let read = shared.positions[READ].load(Ordering::Acquire);
-                            let used = shared.positions[TAKEN].load(Ordering::Relaxed).wrapping_sub(read);
-                            if used + 3 > (COUNT - PROGRAMS * 3) as u64 {
+                            let tagged = number << 8 | program;
+                            if !(if number % 8 == 0 { shared.name(tagged) } else { shared.hop(tagged) }) {
                                 lost.fetch_add(1, Ordering::Relaxed);
-                                thread::yield_now();
-                            } else if number % 8 == 0 {
-                                shared.name(number << 8 | program);
-                            } else {
-                                shared.hop(number << 8 | program);
                             }
                         }
                     })
@@ -353,7 +386,7 @@ mod tests {
                 let mut count = 0;
                 loop {
                     let was_done = done.load(Ordering::Acquire);
-                    while let Some(record) = reader.next(never) {
+                    while let Some(record) = reader.next() {
                         let number = number(record);
                         let newest = &mut newest[number & 0xff];
                         assert!(*newest < number >> 8, "{newest} before {number:x}");
@@ -372,5 +405,22 @@ mod tests {
             done.store(true, Ordering::Release);
             assert_eq!(read.join().unwrap() + lost.load(Ordering::Relaxed), PROGRAMS * RECORDS);
         });
+        lost.into_inner()
+    }
+
+    #[test]
+    fn each_record_comes_once_and_whole_while_others_are_written() {
+        let shared = Shared::new(Size { count: 1 << 20, limit: (1 << 20) - PROGRAMS * MOST_SLOTS });
+        assert_eq!(race(&shared), 0);
+        // More positions than records took: the reader began again.
+        assert!(shared.taken(0) > 1 << 20);
+        assert_eq!(shared.positions[HOLES_MADE].load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn each_record_comes_once_or_is_lost_where_programs_overrun() {
+        let shared = Shared::new(Size { count: 8, limit: 8 });
+        assert!(race(&shared) > 0);
+        assert!(shared.positions[HOLES_MADE].load(Ordering::SeqCst) > 0);
     }
 }

@@ -13,7 +13,7 @@
 //! * on UNIX sockets, the thread that sends, and the `sk_buff`s that it queues and the reader copies (`unix`).
 //!
 //! The records of one packet arrive in the order in which they happened, whatever CPUs they come from: room in the
-//! ring buffer is reserved under one lock, and each hop happens after the one before it. When in doubt a path is
+//! ring buffer is taken in one order, and each hop happens after the one before it. When in doubt a path is
 //! incomplete: two packets are never joined.
 
 mod ahead;

@@ -83,24 +83,30 @@ fn at_full_speed_the_accounts_add_up() {
             assert_eq!(count("malformed"), 0, "{accounts}");
             // A record that is lost may take a path with it, but no more than one.
             assert!(complete + incomplete <= sniffed, "{accounts}");
-            // A kernel of cloud machines runs no program at its tracepoints while process 1 is on the CPU, and does not count that
-            // (`bpf_trace_run2` compares `current->tgid` with 1 first; seen on 6.18.44, where ftrace saw what programs did not).
-            // A softirq that interrupts process 1 sends its packets unseen, or has them come out of nowhere.
-            let unseen = if ["fentry", "kprobe"].contains(&&*backend) { 0 } else { sniffed / 500 };
+            // A kernel of small virtual machines, one without kprobes, runs no program at its tracepoints while process 1 is on the
+            // CPU, and does not count that (`bpf_trace_run2` compares `current->tgid` with 1 first; seen on 6.18.44, where ftrace saw
+            // what programs did not). Packets of a softirq that interrupts process 1 are not seen there.
+            let unseen = if has_kprobes() { 0 } else { sniffed / 500 };
             if missed.is_some() {
                 assert!(complete + incomplete + lost + unseen >= sniffed, "{accounts}");
             }
             if lost == 0 && missed.is_some() {
-                assert!(incomplete <= unseen.max(sniffed / 1_000), "{accounts}");
+                assert!(complete + incomplete + unseen >= sniffed, "{accounts}");
+                // Neither is the start of a path there.
+                assert!(incomplete * 1_000 <= sniffed, "{accounts}");
             }
         }
     }
 }
 
+fn has_kprobes() -> bool {
+    std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists()
+}
+
 /// Every kprobe program goes through the verifier of kernels that cannot attach it, too.
 #[test]
 fn without_kprobes_the_reason_is_the_kernel_not_the_programs() {
-    if backends().is_empty() || std::path::Path::new("/sys/bus/event_source/devices/kprobe").exists() {
+    if backends().is_empty() || has_kprobes() {
         return;
     }
     // Bounded, so that one that is not refused ends.
