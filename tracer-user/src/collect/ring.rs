@@ -91,7 +91,7 @@ impl Ring {
     /// What has been handed over makes room for others.
     pub(super) fn give_back(&mut self) {
         if let Self::Slots(slots) = self {
-            slots.give_back_all();
+            slots.give_back();
         }
     }
 }
