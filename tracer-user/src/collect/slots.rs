@@ -16,7 +16,6 @@ use super::ring::Size;
 const SLOT_WORDS: usize = SLOT / size_of::<u64>();
 const PAIR_WORDS: usize = PAIR / size_of::<u64>();
 
-const TAKEN: usize = offset_of!(Positions, taken) / size_of::<u64>();
 const HOLES_MADE: usize = offset_of!(Positions, holes_made) / size_of::<u64>();
 const READ: usize = offset_of!(Positions, read) / size_of::<u64>();
 const HOLES_AT: usize = offset_of!(Positions, holes) / size_of::<u64>();
@@ -126,6 +125,7 @@ mod tests {
 
     const SIZE: Size = Size { count: 1024, limit: 1012 };
     const FIRST: u64 = KIND_HOP as u64;
+    const TAKEN: usize = offset_of!(Positions, taken) / size_of::<u64>();
 
     /// What programs and userspace share.
     struct Shared {
