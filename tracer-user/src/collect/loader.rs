@@ -36,6 +36,10 @@ pub(super) fn load(plan: &Plan, size: Size, btf: &Btf) -> Result<Ebpf, CollectEr
     let cast = instructions::cast(plan.kernel, btf);
     let memory_is_loaded = u32::from(cast.is_some());
     log::debug!("programs read memory by {}", if cast.is_some() { "loads" } else { "a helper's calls" });
+    log::debug!(
+        "records go into {}",
+        if size.count > 0 { "mapped slots" } else { "the kernel's ring buffer" }
+    );
     let audit = u32::from(plan.audit);
     let (slot_count, slot_limit) = (size.count as u64, size.limit as u64);
     let log_level = if plan.debug_log { LOG_DEBUG } else { LOG_NOTHING };

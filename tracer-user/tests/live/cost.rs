@@ -34,6 +34,24 @@ fn a_run_without_events_has_no_cost() {
     }
 }
 
+/// Whatever else is right, tracing is slow without them.
+#[test]
+fn the_fast_ways_of_this_kernel_are_used() {
+    let Some(backend) = one_backend() else { return };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap());
+    let kernel = (numbers.next().unwrap(), numbers.next().unwrap());
+    let args = ["-vv", "--backend", &backend, "--port", &free_port().to_string(), "--duration", "1ms"];
+    let said = pathtrace().args(args).output().unwrap();
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    for (since, fast, slow) in [
+        ((5, 12), "records go into mapped slots", "records go into the kernel's ring buffer"),
+        ((6, 18), "programs read memory by loads", "programs read memory by a helper's calls"),
+    ] {
+        assert!(stderr.contains(if kernel >= since { fast } else { slow }), "{stderr}");
+    }
+}
+
 #[test]
 fn every_loss_is_counted_where_the_buffer_is_too_small() {
     for backend in backends() {
