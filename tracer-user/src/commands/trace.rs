@@ -231,6 +231,13 @@ impl Run {
         if footer.audit.is_some_and(|audit| !audit.balances()) {
             say("pathtrace: THE ACCOUNTS DO NOT BALANCE: records are missing that nobody counted as lost\n");
         }
+        let lost = footer.losses.lost();
+        if lost > 0 {
+            say(&format!(
+                "pathtrace: {lost} events were lost: where they are missing, a packet may lack hops, or be shown with the wake-up and \
+                 the read of a later one\n  a larger --buffer-size, a narrower filter or --sample may lose none\n"
+            ));
+        }
         self.session.finish(Some(footer)).map_err(Failure::Output)
     }
 
