@@ -42,11 +42,6 @@ pub struct Positions {
     pub holes: [u64; HOLES],
 }
 
-/// The instruction that takes slots, as a little-endian number: `r2 = atomic_fetch_add((u64 *)(r1 + 0), r2)`.
-pub const FETCH_ADD: u64 = 0x1_0000_21db;
-/// What takes its place where the kernel does not know it (before 5.12), in programs that use the ring buffer:
-/// `lock *(u64 *)(r1 + 0) += r2`.
-pub const ADD: u64 = 0x21db;
 /// Name of the per-CPU `u64` counters of records that the ring buffer could not take, indexed by record kind.
 pub const LOST: &str = "LOST";
 /// Name of the global `u32`: whether records that a program wants to write are counted in [`FIRED`].
@@ -90,6 +85,12 @@ pub const CAST: u64 = 0x7061_7468_0000_2085;
 
 /// `r0 = r1`: what the call comes to.
 pub const NO_CAST: u64 = 0x10bf;
+
+/// The instruction that takes slots, as a little-endian number: `r2 = atomic_fetch_add((u64 *)(r1 + 0), r2)`.
+pub const FETCH_ADD: u64 = 0x1_0000_21db;
+/// What takes its place where the kernel does not know it (before 5.12), in programs that use the ring buffer:
+/// `lock *(u64 *)(r1 + 0) += r2`.
+pub const ADD: u64 = 0x21db;
 
 /// Name of the global `u32`: one of so many messages is traced; 0: all.
 pub const SAMPLE: &str = "SAMPLE";

@@ -1,7 +1,7 @@
 //! Room for records on their way to userspace, in the order in which it was taken.
 //!
-//! The kernel's ring buffer takes a lock and calls two helpers for each record, which is most of what a hop costs. Since programs can
-//! add and fetch at once (5.12), records lie in an array that userspace maps: a program takes the next place by one instruction, and
+//! The kernel's ring buffer takes a lock and calls two helpers for each record, a third and more of what a hop cost. Since programs can
+//! add and fetch at once (5.12), records lie in an array that userspace maps (`collect/slots.rs` reads it): a program takes the next place by one instruction, and
 //! the record's first word, written last, says that it is whole. Older kernels keep the ring buffer.
 
 use aya_ebpf::{

@@ -91,8 +91,7 @@ fn at_full_speed_the_accounts_add_up() {
                 assert!(complete + incomplete + lost + unseen >= sniffed, "{accounts}");
             }
             if lost == 0 && missed.is_some() {
-                assert!(complete + incomplete + unseen >= sniffed, "{accounts}");
-                // Neither is the start of a path there.
+                // On that kernel the start of a path may be missing, too.
                 assert!(incomplete * 1_000 <= sniffed, "{accounts}");
             }
         }
