@@ -21,10 +21,12 @@ pub const KIND_UNIX: u8 = 6;
 pub const KIND_ROUTE: u8 = 7;
 /// [`NameRecord`].
 pub const KIND_NAME: u8 = 8;
+/// [`LossRecord`].
+pub const KIND_LOSS: u8 = 9;
 /// No record: a slot that is left over.
 pub const KIND_FILLER: u8 = 0xff;
 /// How many kinds there are, counted from 0 (which is never sent): the length of the loss counters.
-pub const KINDS: u32 = 9;
+pub const KINDS: u32 = 10;
 
 /// Bytes of a record of this kind; `None` if there is none.
 pub const fn len(kind: u8) -> Option<usize> {
@@ -37,6 +39,7 @@ pub const fn len(kind: u8) -> Option<usize> {
         KIND_UNIX => size_of::<UnixRecord>(),
         KIND_ROUTE => size_of::<RouteRecord>(),
         KIND_NAME => size_of::<NameRecord>(),
+        KIND_LOSS => size_of::<LossRecord>(),
         _ => return None,
     })
 }
@@ -229,6 +232,26 @@ pub const NAMES_DROP_REASON: u8 = 2;
 /// The longest name of a [`NameRecord`]; longer ones are cut.
 pub const NAME_LEN: usize = 64;
 
+/// Records were lost here, or none is any more. Never sent by the kernel side: userspace puts it before the first record that was
+/// written after one was lost, and again when it knows of the moment until which some were.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossRecord {
+    /// [`KIND_LOSS`].
+    pub kind: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Zero.
+    pub pad2: u16,
+    /// Zero.
+    pub pad3: u32,
+    /// Whatever was lost so far had an earlier time (`CLOCK_MONOTONIC`, ns); [`STILL_LOST`] while that is not known.
+    pub until_ns: u64,
+}
+
+/// [`LossRecord::until_ns`]: more may be lost.
+pub const STILL_LOST: u64 = u64::MAX;
+
 /// Who talks to whom. Sent once for each flow (and again after the kernel's table forgot it), before its first
 /// [`HopRecord`].
 #[repr(C)]
@@ -333,6 +356,8 @@ const _: () = {
     assert!(size_of::<FlowRecord>() == 56);
     assert!(offset_of!(FlowRecord, id) == 8);
     assert!(offset_of!(FlowRecord, sport) == 48);
+    assert!(size_of::<LossRecord>() == 16);
+    assert!(offset_of!(LossRecord, until_ns) == 8);
     assert!(size_of::<TaskRecord>() == 24);
     assert!(offset_of!(TaskRecord, comm) == 8);
     assert!(size_of::<DeviceRecord>() == 32);
@@ -345,7 +370,8 @@ const _: () = {
 #[cfg(feature = "user")]
 mod decodable {
     use super::{
-        DeviceRecord, FlowRecord, HopRecord, NameRecord, RouteRecord, TaskRecord, UnixNameRecord, UnixRecord,
+        DeviceRecord, FlowRecord, HopRecord, LossRecord, NameRecord, RouteRecord, TaskRecord, UnixNameRecord,
+        UnixRecord,
     };
 
     // SAFETY: `repr(C)`, integers and arrays of integers only, no implicit padding (asserted above by size and offset),
@@ -365,4 +391,6 @@ mod decodable {
     unsafe impl plain::Plain for RouteRecord {}
     // SAFETY: as above.
     unsafe impl plain::Plain for NameRecord {}
+    // SAFETY: as above.
+    unsafe impl plain::Plain for LossRecord {}
 }

@@ -30,14 +30,21 @@ pub const HOLES: usize = 32;
 pub struct Positions {
     /// How many slots programs have taken.
     pub taken: u64,
-    /// How many holes there were: slots that were taken and will not be written.
-    pub holes_made: u64,
     /// As long as two lines, which some CPUs fetch at once.
-    pub apart: [u64; 14],
+    pub apart: [u64; 15],
     /// How many slots userspace has read.
     pub read: u64,
+    /// How many lost records userspace has taken notice of.
+    pub acknowledged: u64,
     /// As above.
-    pub apart_too: [u64; 15],
+    pub apart_too: [u64; 14],
+    /// How many records were lost, wherever they would have gone: what was written after one was lost is seen after this has changed.
+    pub lost: u64,
+    /// How many slots had been taken when the first was lost that is not acknowledged; 0, or an earlier number, if that was not
+    /// said.
+    pub lost_from: u64,
+    /// How many holes there were: slots that were taken and will not be written.
+    pub holes_made: u64,
     /// The holes that were made last: where one begins, times 4, and of how many slots it is, at most [`MOST_SLOTS`].
     pub holes: [u64; HOLES],
 }

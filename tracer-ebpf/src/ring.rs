@@ -109,6 +109,21 @@ fn take(slots: u64) -> Option<u64> {
     Some(first)
 }
 
+/// There was no room for a record: the reader is told before anything that happens later.
+#[inline(always)]
+pub(crate) fn lose() {
+    let Some(positions) = POSITIONS.get_ptr_mut(0) else { return };
+    // SAFETY: aligned words that live as long as the map; volatile, as others write them meanwhile.
+    unsafe {
+        let before = fetch_add(&raw mut (*positions).lost, 1);
+        // Where the ring buffer is used no slots are taken, and this says nothing.
+        if before == (&raw const (*positions).acknowledged).read_volatile() {
+            let taken = (&raw const (*positions).taken).read_volatile();
+            (&raw mut (*positions).lost_from).write_volatile(taken);
+        }
+    }
+}
+
 /// The reader is told that it need not wait for these slots. Verified by itself, as hardly any record comes here.
 #[unsafe(no_mangle)]
 #[inline(never)]

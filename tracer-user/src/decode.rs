@@ -1,8 +1,9 @@
 //! Bytes from the ring buffer, or from a recording, to records.
 
 use tracer_common::event::{
-    DeviceRecord, FlowRecord, HopRecord, KIND_DEVICE, KIND_FLOW, KIND_HOP, KIND_NAME, KIND_ROUTE, KIND_TASK,
-    KIND_UNIX, KIND_UNIX_NAME, NameRecord, RouteRecord, TaskRecord, UnixNameRecord, UnixRecord,
+    DeviceRecord, FlowRecord, HopRecord, KIND_DEVICE, KIND_FLOW, KIND_HOP, KIND_LOSS, KIND_NAME, KIND_ROUTE,
+    KIND_TASK, KIND_UNIX, KIND_UNIX_NAME, LossRecord, NameRecord, RouteRecord, TaskRecord, UnixNameRecord,
+    UnixRecord,
 };
 
 /// A record.
@@ -24,6 +25,8 @@ pub enum Record {
     Route(RouteRecord),
     /// A number of the kernel's has this name.
     Name(NameRecord),
+    /// Records were lost here, or none is any more.
+    Loss(LossRecord),
 }
 
 impl Record {
@@ -64,6 +67,7 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
         KIND_UNIX => copy(bytes).map(Record::Unix),
         KIND_ROUTE => copy(bytes).map(Record::Route),
         KIND_NAME => copy(bytes).map(Record::Name),
+        KIND_LOSS => copy(bytes).map(Record::Loss),
         kind => Err(Malformed::Kind(kind)),
     }
 }
@@ -100,6 +104,7 @@ mod tests {
             (KIND_UNIX, 64),
             (KIND_ROUTE, 56),
             (KIND_NAME, 80),
+            (KIND_LOSS, 16),
         ] {
             assert!(decode(&vec![kind; len]).is_ok(), "kind {kind}");
         }

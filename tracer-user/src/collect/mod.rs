@@ -8,6 +8,7 @@ mod cost;
 mod error;
 mod instructions;
 mod loader;
+mod loss;
 mod misses;
 mod programs;
 mod ring;
@@ -27,7 +28,7 @@ use tracer_common::{
     settings,
 };
 
-use self::{cost::Meter, ring::Ring};
+use self::{cost::Meter, loss::LossWatch, ring::Ring};
 pub use self::{
     error::CollectError,
     sockmap::{Sockmap, SockmapError},
@@ -73,6 +74,7 @@ pub struct Collector {
     ebpf: Ebpf,
     ring: Ring,
     lost: Counters,
+    losses: LossWatch,
     /// Records that the programs wanted to write, if they count them.
     fired: Option<Counters>,
     /// Records that were read, by kind.
@@ -114,6 +116,7 @@ impl Collector {
             ebpf,
             ring,
             lost,
+            losses: LossWatch::default(),
             fired,
             taken: Default::default(),
             meter: Meter::new(plan.measures_cost),
@@ -167,17 +170,21 @@ impl Collector {
         set.map_err(CollectError::map(settings::ENABLED))
     }
 
-    /// Hands over the records that are there, at most `limit`, in the order in which their room was taken. Returns how
-    /// many there were.
+    /// Hands over the records that are there, at most `limit`, in the order in which their room was taken, and says among them where
+    /// some were lost. Returns how many came from the kernel.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
         self.tick();
-        let Self { ring, taken, meter, .. } = self;
+        let Self { ring, taken, meter, losses, .. } = self;
         let mut count = 0;
         while count < limit
-            && ring.next(|record| {
+            && ring.next(|record, position, lost| {
+                if let Some(begin) = losses.before(position, lost) {
+                    // SAFETY: `repr(C)`, with all padding named.
+                    take(unsafe { plain::as_bytes(&begin) });
+                }
                 let kind = record.first().copied().unwrap_or_default();
                 if let Some(taken) = taken.get_mut(usize::from(kind)) {
                     *taken += 1;
@@ -193,6 +200,13 @@ impl Collector {
             count += 1;
         }
         ring.give_back();
+        let lost = ring.lost();
+        if losses.has_news(lost, count < limit) {
+            ring.acknowledge(lost);
+            let end = losses.behind(lost, monotonic_now_ns());
+            // SAFETY: as above.
+            take(unsafe { plain::as_bytes(&end) });
+        }
         if count < limit {
             self.meter.caught_up();
         }

@@ -14,7 +14,11 @@ use aya::{
 use memmap2::{MmapMut, MmapOptions};
 use tracer_common::settings::{self, MOST_SLOTS, Positions, SLOT};
 
-use super::{CollectError, loader, slots::Slots};
+use super::{
+    CollectError, loader,
+    loss::Lost,
+    slots::{self, Slots},
+};
 
 /// The first kernel whose programs can take a slot by one instruction (`BPF_FETCH`).
 const SLOTS_SINCE: (u32, u32) = (5, 12);
@@ -65,26 +69,48 @@ const MANY_CPUS: usize = 1024;
 
 /// Where the records are.
 pub(super) enum Ring {
-    Kernel(RingBuf<MapData>),
+    /// Beside it, what was lost. Its records have no positions.
+    Kernel(RingBuf<MapData>, Mapped),
     Slots(Slots<Mapped>),
 }
 
 impl Ring {
     pub(super) fn take(ebpf: &mut Ebpf, size: Size) -> Result<Self, CollectError> {
+        let positions = Mapped::map(ebpf, settings::POSITIONS, size_of::<Positions>())?;
         if size.count == 0 {
-            return loader::take(ebpf, settings::EVENTS, RingBuf::try_from).map(Self::Kernel);
+            let ring = loader::take(ebpf, settings::EVENTS, RingBuf::try_from)?;
+            return Ok(Self::Kernel(ring, positions));
         }
         let slots = Mapped::map(ebpf, settings::SLOTS, size.count * SLOT)?;
-        let positions = Mapped::map(ebpf, settings::POSITIONS, size_of::<Positions>())?;
         Ok(Self::Slots(Slots::new(slots, positions, size)))
     }
 
-    /// Hands over the next record, if there is one.
+    /// Hands over the next record, if there is one, its position, and what was lost by then.
     #[inline]
-    pub(super) fn next(&mut self, take: impl FnOnce(&[u8])) -> bool {
+    pub(super) fn next(&mut self, take: impl FnOnce(&[u8], u64, Lost)) -> bool {
         match self {
-            Self::Kernel(ring) => ring.next().map(|record| take(&record)).is_some(),
-            Self::Slots(slots) => slots.next().map(take).is_some(),
+            Self::Kernel(ring, positions) => {
+                ring.next().map(|record| take(&record, 0, slots::lost(positions))).is_some()
+            }
+            Self::Slots(slots) => {
+                slots.next().map(|(record, position, lost)| take(record, position, lost)).is_some()
+            }
+        }
+    }
+
+    /// What was lost so far.
+    pub(super) fn lost(&self) -> Lost {
+        match self {
+            Self::Kernel(_, positions) => slots::lost(positions),
+            Self::Slots(slots) => slots.lost(),
+        }
+    }
+
+    /// So much is known of what was lost.
+    pub(super) fn acknowledge(&self, lost: Lost) {
+        match self {
+            Self::Kernel(_, positions) => slots::acknowledge(positions, lost),
+            Self::Slots(slots) => slots.acknowledge(lost),
         }
     }
 

@@ -11,12 +11,15 @@ use tracer_common::{
     settings::{HOLES, PAIR, Positions, SLOT},
 };
 
-use super::ring::Size;
+use super::{loss::Lost, ring::Size};
 
 const SLOT_WORDS: usize = SLOT / size_of::<u64>();
 const PAIR_WORDS: usize = PAIR / size_of::<u64>();
 
 const HOLES_MADE: usize = offset_of!(Positions, holes_made) / size_of::<u64>();
+const LOST: usize = offset_of!(Positions, lost) / size_of::<u64>();
+const LOST_FROM: usize = offset_of!(Positions, lost_from) / size_of::<u64>();
+const ACKNOWLEDGED: usize = offset_of!(Positions, acknowledged) / size_of::<u64>();
 const READ: usize = offset_of!(Positions, read) / size_of::<u64>();
 const HOLES_AT: usize = offset_of!(Positions, holes) / size_of::<u64>();
 
@@ -44,9 +47,9 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
         Self { words, positions, next: 0, read: 0, given_back: 0, at_once, record: [0; PAIR_WORDS] }
     }
 
-    /// The next record; `None` if there is none, or it is not whole yet.
+    /// The next record, its position, and what was lost by then; `None` if there is none, or it is not whole yet.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<&[u8]> {
+    pub(super) fn next(&mut self) -> Option<(&[u8], u64, Lost)> {
         loop {
             // Its first word is written last.
             let first = self.word(0).load(Ordering::Acquire);
@@ -66,9 +69,11 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
             for at in 0..words {
                 self.record[at] = self.word(at).load(Ordering::Relaxed);
             }
+            let position = self.read;
             self.free(len.div_ceil(SLOT));
+            let lost = lost(&self.positions);
             // SAFETY: integers have no padding.
-            return Some(&unsafe { plain::as_bytes(&self.record) }[..len]);
+            return Some((&unsafe { plain::as_bytes(&self.record) }[..len], position, lost));
         }
     }
 
@@ -97,6 +102,16 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
         self.positions[READ].store(self.read, Ordering::Release);
     }
 
+    /// What was lost so far.
+    pub(super) fn lost(&self) -> Lost {
+        lost(&self.positions)
+    }
+
+    /// So much is known of what was lost.
+    pub(super) fn acknowledge(&self, lost: Lost) {
+        acknowledge(&self.positions, lost);
+    }
+
     /// How many slots from the next one on will not be written, though they were taken.
     #[cold]
     fn hole(&self) -> Option<usize> {
@@ -107,6 +122,22 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
         let of_next = holes.filter(|hole| hole >> 2 == self.read && hole & 3 != 0);
         of_next.map(|hole| (hole & 3) as usize).next()
     }
+}
+
+/// What was lost so far, where `positions` are those of [`Positions`].
+#[inline]
+pub(super) fn lost(positions: &[AtomicU64]) -> Lost {
+    Lost {
+        count: positions[LOST].load(Ordering::Acquire),
+        from: positions[LOST_FROM].load(Ordering::Relaxed),
+    }
+}
+
+/// [`Slots::acknowledge`] of such positions. A program that says late where others were lost says an earlier place than that of
+/// the next ones.
+pub(super) fn acknowledge(positions: &[AtomicU64], lost: Lost) {
+    positions[LOST_FROM].store(0, Ordering::Relaxed);
+    positions[ACKNOWLEDGED].store(lost.count, Ordering::Release);
 }
 
 #[cfg(test)]
@@ -208,7 +239,7 @@ mod tests {
     }
 
     /// The number in the record's words; all must be one.
-    fn number(record: &[u8]) -> usize {
+    fn number((record, _, _): (&[u8], u64, Lost)) -> usize {
         let mut numbers = record.chunks(8).skip(1).map(|word| usize::from_ne_bytes(word.try_into().unwrap()));
         let first = numbers.next().unwrap();
         assert!(numbers.all(|number| number == first));
@@ -226,10 +257,10 @@ mod tests {
             }
             for at in 0..7 {
                 let expected = 1 + lap * 7 + at;
-                let record = reader.next().unwrap();
+                let read = reader.next().unwrap();
                 let kind = if expected % 5 == 0 { KIND_UNIX_NAME } else { KIND_HOP };
-                assert_eq!((record[0], record.len()), (kind, event::len(kind).unwrap()));
-                assert_eq!(number(record), expected);
+                assert_eq!((read.0[0], read.0.len()), (kind, event::len(kind).unwrap()));
+                assert_eq!(number(read), expected);
             }
             assert!(reader.next().is_none());
         }
@@ -258,8 +289,8 @@ mod tests {
             shared.fill(position, SLOT_WORDS, 3);
             shared.write(position, 0, kind.into());
         }
-        assert_eq!(reader.next().unwrap().len(), event::len(KIND_DEVICE).unwrap());
-        assert_eq!(reader.next().unwrap().len(), SLOT);
+        assert_eq!(reader.next().unwrap().0.len(), event::len(KIND_DEVICE).unwrap());
+        assert_eq!(reader.next().unwrap().0.len(), SLOT);
     }
 
     #[test]

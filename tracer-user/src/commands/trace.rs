@@ -234,8 +234,7 @@ impl Run {
         let lost = footer.losses.lost();
         if lost > 0 {
             say(&format!(
-                "pathtrace: {lost} events were lost: where they are missing, a packet may lack hops, or be shown with the wake-up and \
-                 the read of a later one\n  a larger --buffer-size, a narrower filter or --sample may lose none\n"
+                "pathtrace: {lost} events were lost; paths that were under way at that time are incomplete\n  a larger --buffer-size, a narrower filter or --sample may lose none\n"
             ));
         }
         self.session.finish(Some(footer)).map_err(Failure::Output)

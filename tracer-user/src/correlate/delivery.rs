@@ -19,9 +19,9 @@ pub(super) const ACK: u8 = 0x10;
 /// What TCP's flags say of the conversation.
 impl Correlator {
     /// A packet was seen on a flow for the first time.
-    pub(super) fn conversation(&mut self, flow: FlowKey, tcp: Tcp) {
+    pub(super) fn conversation(&mut self, flow: FlowKey, tcp: Tcp, time_ns: u64) {
         if tcp.flags & Tcp::SYN != 0 {
-            if !self.flows.begin(flow, tcp.seq) {
+            if !self.flows.begin(flow, tcp.seq, time_ns) {
                 return;
             }
             self.forget_conversation(flow);

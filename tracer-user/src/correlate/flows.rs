@@ -85,6 +85,8 @@ pub(super) struct FlowState {
     pub(super) reset: bool,
     /// Sequence number of the SYN that began it.
     pub(super) syn: Option<u32>,
+    /// When that was first seen, `CLOCK_MONOTONIC` ns; 0 if it was not.
+    begun_ns: u64,
     /// How many of the kernel's numbers name it.
     numbers: u32,
 }
@@ -103,6 +105,11 @@ impl FlowState {
 
     pub(super) fn protocol(&self) -> Protocol {
         self.ends.protocol
+    }
+
+    /// When its conversation began, `CLOCK_MONOTONIC` ns; 0 if that was not seen.
+    pub(super) fn begun_ns(&self) -> u64 {
+        self.begun_ns
     }
 
     pub(super) fn is_ipv6(&self) -> bool {
@@ -253,6 +260,7 @@ impl Flows {
                     sent_up_to: None,
                     reset: false,
                     syn: None,
+                    begun_ns: 0,
                     numbers: 0,
                 });
                 place.insert(key);
@@ -263,9 +271,13 @@ impl Flows {
 
     /// A SYN with this sequence number was sent; says whether a conversation begins with it. A SYN that is sent again
     /// begins none.
-    pub(super) fn begin(&mut self, key: FlowKey, syn: u32) -> bool {
+    pub(super) fn begin(&mut self, key: FlowKey, syn: u32, time_ns: u64) -> bool {
         let Some(state) = self.states.get_mut(key) else { return false };
-        state.syn.replace(syn) != Some(syn)
+        let begins = state.syn.replace(syn) != Some(syn);
+        if begins {
+            state.begun_ns = time_ns;
+        }
+        begins
     }
 
     /// A conversation begins: nothing is known any more of an earlier one between the same ends. Returns the packets

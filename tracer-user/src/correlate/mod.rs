@@ -14,7 +14,7 @@
 //!
 //! The records of one packet arrive in the order in which they happened, whatever CPUs they come from: room in the
 //! ring buffer is taken in one order, and each hop happens after the one before it. When in doubt a path is
-//! incomplete: two packets are never joined.
+//! incomplete: two packets are never joined. Where records were lost, any path that was under way is in doubt (`loss`).
 
 mod ahead;
 mod datagrams;
@@ -22,6 +22,7 @@ mod delivery;
 mod drops;
 mod flows;
 mod in_flight;
+mod loss;
 mod names;
 mod packets;
 mod queue;
@@ -91,6 +92,8 @@ pub struct Correlator {
     wakes: Wakes,
     /// `CLOCK_MONOTONIC`, ns, after which no path begins.
     closes_at_ns: Option<u64>,
+    /// Whatever was lost so far had an earlier time; `None` if nothing was.
+    lost_until_ns: Option<u64>,
     /// The time of the latest record, or the latest time given.
     now_ns: u64,
     /// When there can be something that has waited too long.
@@ -121,6 +124,7 @@ impl Correlator {
             receiving: Receiving::default(),
             routes: Routes::default(),
             closes_at_ns: None,
+            lost_until_ns: None,
             now_ns: 0,
             settle_at_ns: 0,
             lose_at_ns: 0,
@@ -143,6 +147,7 @@ impl Correlator {
             Record::Unix(unix) => self.unix_hop(unix),
             Record::Route(route) => self.route(route),
             Record::Name(name) => self.names.announce_name(name),
+            Record::Loss(loss) => self.loss(loss),
         }
     }
 
@@ -332,6 +337,7 @@ impl Correlator {
             self.waits_no_more(waits_on, key);
         }
         let Some(mut packet) = self.in_flight.remove(key) else { return };
+        packet.doubt = self.doubt(&packet);
         self.at_device.remove(packet.at_device, key);
         let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
         let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);

@@ -255,7 +255,7 @@ impl Correlator {
             packet.received_on = Some(flow);
         }
         if let Some(tcp) = packet.tcp().filter(|_| is_new) {
-            self.conversation(flow, tcp);
+            self.conversation(flow, tcp, hop.time_ns);
         }
     }
 

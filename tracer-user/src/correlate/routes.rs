@@ -22,7 +22,7 @@ const ANSWERS: usize = 12;
 
 /// A question older than this belongs to something else; emulated machines take milliseconds between question and
 /// packet. ns.
-const QUESTION_NS: u64 = 100_000_000;
+pub(super) const QUESTION_NS: u64 = 100_000_000;
 
 /// Threads with open questions that are remembered.
 const THREADS: usize = 4096;

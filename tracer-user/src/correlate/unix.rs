@@ -191,6 +191,8 @@ impl Correlator {
     /// The thread's call, if it had one, has come back: it has queued what it has queued.
     fn close_call(&mut self, tid: u32) {
         let Some(call) = self.unix.calls.remove(&tid) else { return };
+        let may_lack_records =
+            self.in_flight.get(call.packet).is_some_and(|packet| self.may_lack_records(packet));
         let Some(packet) = self.in_flight.get_mut(call.packet) else { return };
         let Some(message) = &mut packet.message else { return };
         if call.connects {
@@ -201,6 +203,9 @@ impl Correlator {
         }
         let is_entangled = packet.doubt == Some(Incomplete::Entangled);
         if message.buffers == 0 && message.unseen == 0 && !(is_entangled && packet.woken_on != 0) {
+            if may_lack_records {
+                return self.end(call.packet, Some(Incomplete::CallFailed));
+            }
             // Nothing was sent (EAGAIN, EPIPE), so there is no message.
             if let Some(message) = self.in_flight.remove(call.packet).and_then(|packet| packet.message) {
                 self.unix.ended(&message, call.packet, &self.in_flight);

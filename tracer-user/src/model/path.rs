@@ -257,6 +257,8 @@ pub enum Incomplete {
     Entangled,
     /// The call came back, or has not come back, without anything being queued.
     CallFailed,
+    /// Records were lost while it was under way, or those that it begins with may be.
+    EventsLost,
 }
 
 impl Incomplete {
@@ -279,6 +281,7 @@ impl Incomplete {
             Self::ReadNotSeen => "gone from the receiver's queue, by no read that was seen",
             Self::Entangled => "several threads used the socket at once",
             Self::CallFailed => "the call failed, or waits",
+            Self::EventsLost => "events were lost at that time",
         }
     }
 }

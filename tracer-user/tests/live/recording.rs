@@ -70,6 +70,8 @@ fn what_was_lost_is_known_or_said_to_be_unknown() {
         let (status, all, whole) = report(&file, &[]);
         assert_eq!(status, Some(0));
         assert!(whole["lost"].as_u64() > Some(0), "{whole}");
+        // Where it was lost is recorded as well.
+        assert!(whole["incomplete_reasons"]["events were lost at that time"].as_u64() > Some(0), "{whole}");
         assert_eq!(report(&file, &["--strict"]).0, Some(1));
 
         let (status, first, summary) = report(&file, &["-c", "1"]);

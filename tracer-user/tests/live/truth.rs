@@ -9,6 +9,18 @@ use std::{
 
 use crate::support::{Sniffer, Trace, backends, free_port, pathtrace, ping_pong};
 
+/// What each message passes.
+const WAY: [&str; 8] = [
+    "tcp_sendmsg",
+    "ip_queue_xmit",
+    "dev_queue_xmit",
+    "loopback_xmit",
+    "enqueue_to_backlog",
+    "netif_receive_skb",
+    "tcp_v4_rcv",
+    "tcp_recvmsg",
+];
+
 #[test]
 fn other_ports_never_reach_the_ring_buffer() {
     for backend in backends() {
@@ -45,6 +57,34 @@ fn a_buffer_that_is_too_small_says_what_it_lost() {
         let said = trace.stop();
         assert!(said.summary["lost"].as_u64() > Some(0), "{}", said.summary);
         assert_eq!(said.status.code(), Some(1), "--strict: {}", said.stderr);
+    }
+}
+
+/// Messages that wait for each other show whether one has got what belongs to a later one.
+#[test]
+fn where_events_are_lost_what_is_whole_is_true() {
+    for backend in backends() {
+        let port = free_port();
+        let trace = Trace::start(&backend, &["--port", &port.to_string(), "--buffer-size", "16K"]);
+        ping_pong((Ipv4Addr::LOCALHOST, port).into(), 3000, 100);
+        let said = trace.stop();
+        assert!(said.summary["lost"].as_u64() > Some(0), "{}", said.summary);
+        let reasons = &said.summary["incomplete_reasons"];
+        assert!(reasons["events were lost at that time"].as_u64() > Some(0), "{}", said.summary);
+        let messages: Vec<_> =
+            said.messages().into_iter().filter(|message| message["complete"] == true).collect();
+        // What a program skipped is lost as well, and nothing says where.
+        if said.summary["missed"] != 0 {
+            continue;
+        }
+        let ns = |message: &serde_json::Value, key: &str| message[key].as_u64().unwrap();
+        for (before, after) in messages.iter().zip(messages.iter().skip(1)) {
+            let end = ns(before, "time_ns") + ns(before, "total_ns");
+            assert!(end <= ns(after, "time_ns"), "{before}\n{after}");
+        }
+        for message in messages {
+            said.assert_way(message, &WAY);
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use tracer_common::{
     event::{
         AUX_UNKNOWN, COMM_LEN, DeviceRecord, FlowRecord, HopRecord, KIND_DEVICE, KIND_FLOW, KIND_HOP,
-        KIND_NAME, KIND_ROUTE, KIND_TASK, KIND_UNIX, KIND_UNIX_NAME, NAME_LEN, NO_FLOW, NameRecord,
-        RouteRecord, TaskRecord, UNIX_PATH_LEN, UnixNameRecord, UnixRecord,
+        KIND_LOSS, KIND_NAME, KIND_ROUTE, KIND_TASK, KIND_UNIX, KIND_UNIX_NAME, LossRecord, NAME_LEN,
+        NO_FLOW, NameRecord, RouteRecord, TaskRecord, UNIX_PATH_LEN, UnixNameRecord, UnixRecord,
     },
     probes::{Backend, Point},
 };
@@ -208,6 +208,11 @@ pub(super) fn route_record(flow: u64, table: u32, time_ns: u64) -> RouteRecord {
         error: 0,
         source: [0; 16],
     }
+}
+
+/// Some were lost until then.
+pub(super) fn loss_record(until_ns: u64) -> LossRecord {
+    LossRecord { kind: KIND_LOSS, pad: 0, pad2: 0, pad3: 0, until_ns }
 }
 
 /// A flow's record: protocol, source, destination.

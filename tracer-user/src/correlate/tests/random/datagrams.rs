@@ -10,7 +10,7 @@ use tracer_common::{
 
 use super::{
     super::kernel::{NETNS, Skb, by_kprobes, by_tracepoints, empty, flow_record, seen},
-    packets::assert_nothing_left,
+    packets::{assert_nothing_left, stretches, with_losses},
 };
 use crate::{
     correlate::{Correlator, Limits},
@@ -46,6 +46,8 @@ struct World {
     records: Vec<HopRecord>,
     /// The times of each datagram's hops, the last one that of its read.
     truths: Vec<Vec<u64>>,
+    /// The times of wake-ups for a datagram that was woken for before.
+    woken_again: BTreeSet<u64>,
     skbs: Vec<Skb>,
     senders: [Option<Sender>; SENDERS],
     receivers: Vec<Receiver>,
@@ -61,6 +63,7 @@ impl World {
             now_ns: 1_000_000_000,
             records: Vec::new(),
             truths: Vec::new(),
+            woken_again: BTreeSet::new(),
             skbs: Vec::new(),
             senders: [None; SENDERS],
             receivers: (0..RECEIVERS).map(|_| Receiver::default()).collect(),
@@ -162,6 +165,10 @@ impl World {
             let cpu = u16::try_from(sender).unwrap();
             let record = seen(Point::SockDefReadable, 0, cpu, self.skbs[last]);
             let time = self.emit(HopRecord { sk: 0x6000 + to as u64, ..record });
+            let received = if self.is_traced { 5 } else { 6 };
+            if self.truths[last].len() > received {
+                self.woken_again.insert(time);
+            }
             self.truths[last].push(time);
         }
     }
@@ -192,7 +199,11 @@ impl World {
     }
 }
 
-fn correlate(is_traced: bool, records: &[HopRecord]) -> Vec<Path> {
+fn correlate(is_traced: bool, hops: &[HopRecord]) -> Vec<Path> {
+    correlate_records(is_traced, &hops.iter().copied().map(Record::Hop).collect::<Vec<_>>())
+}
+
+fn correlate_records(is_traced: bool, records: &[Record]) -> Vec<Path> {
     let coverage = if is_traced { by_tracepoints() } else { by_kprobes() };
     let mut correlator = Correlator::new(coverage, Limits::default());
     for to in 0..RECEIVERS {
@@ -201,7 +212,7 @@ fn correlate(is_traced: bool, records: &[HopRecord]) -> Vec<Path> {
         correlator.record(&Record::Flow(flow));
     }
     for record in records {
-        correlator.record(&Record::Hop(*record));
+        correlator.record(record);
     }
     correlator.finish();
     assert_nothing_left(&correlator);
@@ -239,6 +250,30 @@ proptest! {
                 prop_assert_eq!(path.incomplete, None);
                 prop_assert_eq!(path.hops.last().unwrap().time_ns, *truth.iter().max().unwrap());
             }
+        }
+    }
+
+    #[test]
+    fn where_losses_are_said_what_is_whole_is_true(
+        choices in vec(any::<u16>(), 0..300),
+        is_traced: bool,
+        strangers: bool,
+        readers in 1usize..3,
+        stretches in stretches(),
+        batch in 1usize..40,
+    ) {
+        let world = World::of(is_traced, readers, strangers, &choices);
+        let records: Vec<Record> = world.records.iter().copied().map(Record::Hop).collect();
+        let paths = correlate_records(is_traced, &with_losses(&records, &stretches, batch));
+        let mut truths = world.truths.clone();
+        for times in &mut truths {
+            times.retain(|time| !world.woken_again.contains(time));
+            times.sort_unstable();
+        }
+        for path in paths.iter().filter(|path| path.incomplete.is_none()) {
+            let times: Vec<u64> = path.hops.iter().map(|hop| hop.time_ns).collect();
+            let truth = truths.iter().find(|truth| truth.contains(&times[0]));
+            prop_assert_eq!(Some(&times), truth);
         }
     }
 

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{collection::vec, prelude::*};
 use tracer_common::{
-    event::{FlowRecord, HopRecord, RouteRecord, UnixNameRecord, UnixRecord},
+    event::{FlowRecord, HopRecord, RouteRecord, STILL_LOST, UnixNameRecord, UnixRecord},
     probes::Point,
 };
 
 use super::{
-    super::kernel::{ACK, SYN, Skb, TID, by_kprobes, empty_unix, hops, route_record, unix_name_record},
+    super::kernel::{
+        ACK, SYN, Skb, TID, by_kprobes, empty_unix, hops, loss_record, route_record, unix_name_record,
+    },
     world::{World, flows},
 };
 use crate::{
@@ -221,6 +223,47 @@ fn any_hop() -> impl Strategy<Value = HopRecord> {
     )
 }
 
+/// Where records are lost, and how many at each place.
+pub(super) fn stretches() -> impl Strategy<Value = Vec<(prop::sample::Index, usize)>> {
+    vec((any::<prop::sample::Index>(), 1usize..40), 0..4)
+}
+
+/// What comes where these are lost, to a reader that looks after every `batch` records whether there are no more.
+pub(super) fn with_losses(
+    records: &[Record],
+    stretches: &[(prop::sample::Index, usize)],
+    batch: usize,
+) -> Vec<Record> {
+    let mut lost = vec![false; records.len()];
+    for (place, len) in stretches.iter().filter(|_| !records.is_empty()) {
+        lost.iter_mut().skip(place.index(records.len())).take(*len).for_each(|lost| *lost = true);
+    }
+    let (mut came, mut is_known, mut is_losing, mut now_ns) = (Vec::new(), true, false, 0);
+    for (at, (record, is_lost)) in records.iter().zip(lost).enumerate() {
+        now_ns = of_record(record).1.max(now_ns);
+        if is_lost {
+            is_known = false;
+        } else {
+            if !is_known && !is_losing {
+                is_losing = true;
+                came.push(Record::Loss(loss_record(STILL_LOST)));
+            }
+            came.push(*record);
+        }
+        if at % batch == 0 && (is_losing || !is_known) {
+            (is_known, is_losing) = (true, false);
+            came.push(Record::Loss(loss_record(now_ns)));
+        }
+    }
+    came
+}
+
+fn in_order(hops: &[(Point, u64)]) -> Vec<(u64, Point)> {
+    let mut hops: Vec<_> = hops.iter().map(|(point, time)| (*time, *point)).collect();
+    hops.sort_unstable();
+    hops
+}
+
 fn damage() -> impl Strategy<Value = Damage> {
     prop_oneof![
         4 => Just(Damage::Drop),
@@ -325,6 +368,28 @@ proptest! {
         }
         let paths = correlate(&flows(), &records);
         assert_nothing_joined_or_lost(&world, &records, &paths);
+    }
+
+    #[test]
+    fn where_losses_are_said_what_is_whole_is_true(
+        isn in prop_oneof![Just(1u32), any::<u32>()],
+        repeats: bool,
+        choices in vec(any::<u16>(), 0..400),
+        stretches in stretches(),
+        batch in 1usize..40,
+    ) {
+        let world = World::of(isn, repeats, &choices);
+        // Here a SYN is sent again at any time. What begins a conversation must have been seen.
+        let (connecting, rest) = world.records.split_at(world.connected);
+        let records = [connecting, &with_losses(rest, &stretches, batch)].concat();
+        let paths = correlate(&flows(), &records);
+        let truths: BTreeSet<Vec<(u64, Point)>> = world.truths.iter().map(|truth| in_order(&truth.hops)).collect();
+        for path in paths.iter().filter(|path| path.incomplete.is_none()) {
+            let seen: Vec<_> = path.hops.iter().map(|hop| (hop.point, hop.time_ns)).collect();
+            let seen = in_order(&seen);
+            let truth = truths.iter().filter(|truth| truth.iter().any(|hop| seen.contains(hop)));
+            prop_assert!(truths.contains(&seen), "{seen:?} is none of {:?}", truth.collect::<Vec<_>>());
+        }
     }
 
     #[test]

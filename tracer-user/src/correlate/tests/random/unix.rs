@@ -10,7 +10,7 @@ use tracer_common::{
 
 use super::{
     super::kernel::{by_kprobes, empty_unix},
-    packets::assert_nothing_left,
+    packets::{assert_nothing_left, stretches, with_losses},
 };
 use crate::{
     correlate::{Correlator, Limits},
@@ -326,6 +326,25 @@ proptest! {
         assert_nothing_joined(&world, &paths);
         // None that was queued is missing.
         prop_assert!(paths.len() >= world.truths.iter().filter(|truth| truth.queued).count());
+    }
+
+    #[test]
+    fn where_losses_are_said_what_is_whole_is_true(
+        choices in vec(any::<u16>(), 0..400),
+        fails: bool,
+        stretches in stretches(),
+        batch in 1usize..40,
+    ) {
+        let world = World::of(Odd { fails, ..Odd::default() }, &choices);
+        let paths = correlate(&with_losses(&world.records, &stretches, batch));
+        let owners = owners(&world);
+        for path in paths.iter().filter(|path| path.incomplete.is_none()) {
+            let truth = &world.truths[owners[&path.hops[0].time_ns]];
+            let mut times = vec![truth.called, truth.woken[0], *truth.copied.last().unwrap()];
+            times.sort_unstable();
+            prop_assert!(path.hops.iter().map(|hop| hop.time_ns).eq(times), "{:#?} {:#?}", path, truth);
+            prop_assert_eq!(path.len, truth.len);
+        }
     }
 
     #[test]

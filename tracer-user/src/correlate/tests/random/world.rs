@@ -93,6 +93,8 @@ struct Cpu {
 pub(super) struct World {
     now_ns: u64,
     pub(super) records: Vec<Record>,
+    /// How many of them came until all were connected.
+    pub(super) connected: usize,
     pub(super) truths: Vec<Truth>,
     pub(super) skbs: Vec<Skb>,
     /// Packets that were cut into others.
@@ -136,6 +138,7 @@ impl World {
         Self {
             now_ns: 1_000_000_000,
             records: Vec::new(),
+            connected: 0,
             truths: Vec::new(),
             skbs: Vec::new(),
             wholes: BTreeSet::new(),
@@ -156,6 +159,7 @@ impl World {
             world.connect(0, connection);
             while world.step(0) || world.poll(0) {}
         }
+        world.connected = world.records.len();
         for choice in choices {
             world.act(*choice);
         }
