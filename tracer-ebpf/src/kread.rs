@@ -206,6 +206,9 @@ pub(crate) trait Fields: Copy {
 /// A helper's call for each field is most of what a program costs (40 ns on a machine with return thunks, where a load takes
 /// less than one), so fields are loaded wherever the verifier knows the struct.
 pub(crate) trait Pointer: Fields {
+    /// What its fields that point to structs are.
+    type Target: Pointer<Target = Self::Target>;
+
     /// One to this address.
     fn to(address: Address) -> Self;
     /// Where it points to, as a number.
@@ -213,8 +216,8 @@ pub(crate) trait Pointer: Fields {
 
     /// Reads a field that points to a struct.
     #[inline(always)]
-    fn pointer(self, field: &Global<u32>) -> Self {
-        Self::to(self.field(field))
+    fn pointer(self, field: &Global<u32>) -> Self::Target {
+        Self::Target::to(self.field(field))
     }
 
     /// Reads a field that points to anything, as a number. Newer verifiers (6.18) take a loaded `void *` or `char *` for a pointer, too
@@ -241,38 +244,58 @@ pub(crate) trait Pointer: Fields {
     fn is_null(self) -> bool;
 }
 
-/// A pointer of which the verifier knows the struct: an argument of a program whose types it knows, or what such a struct points
-/// to. A load that fails gives 0 (`BPF_PROBE_MEM`).
+/// A pointer of which the verifier knows the struct: an argument of a program whose types it knows. A load that fails gives 0
+/// (`BPF_PROBE_MEM`).
 #[derive(Clone, Copy)]
 pub(crate) struct Typed(Address);
+
+/// What such a struct points to: where [`MEMORY_IS_LOADED`], a number, and else a pointer as [`Typed`].
+///
+/// To load a pointer from an argument the verifier (6.18) looks several times through all of the kernel's types, to learn whether it
+/// may trust it (`btf_nested_type_is_trusted`): a fifth of the time that starting took. So it is loaded from cast memory, if that can
+/// be.
+#[derive(Clone, Copy)]
+pub(crate) struct Walked(Address);
+
+/// Negated twice: on pointers the verifier allows hardly any arithmetic, but what it does not follow is a number for it (for those who
+/// may see addresses, `CAP_PERFMON`).
+#[inline(always)]
+fn as_number(pointer: Address) -> Address {
+    #[cfg_attr(not(target_arch = "bpf"), expect(unused_mut, reason = "the assembly is for BPF only"))]
+    let mut address = pointer;
+    #[cfg(target_arch = "bpf")]
+    // SAFETY: arithmetic on one register.
+    unsafe {
+        core::arch::asm!(
+            "{address} = -{address}",
+            "{address} = -{address}",
+            address = inout(reg) address,
+            options(pure, nomem, nostack)
+        );
+    }
+    address
+}
 
 /// A pointer that is just a number.
 #[derive(Clone, Copy)]
 pub(crate) struct Raw(pub(crate) Address);
 
 impl Pointer for Typed {
+    type Target = Walked;
+
     #[inline(always)]
     fn to(address: Address) -> Self {
         Self(address)
     }
 
-    /// Negated twice: on pointers the verifier allows hardly any arithmetic, but what it does not follow is a number for it (for
-    /// those who may see addresses, `CAP_PERFMON`).
     #[inline(always)]
     fn address(self) -> Address {
-        #[cfg_attr(not(target_arch = "bpf"), expect(unused_mut, reason = "the assembly is for BPF only"))]
-        let mut address = self.0;
-        #[cfg(target_arch = "bpf")]
-        // SAFETY: arithmetic on one register.
-        unsafe {
-            core::arch::asm!(
-                "{address} = -{address}",
-                "{address} = -{address}",
-                address = inout(reg) address,
-                options(pure, nomem, nostack)
-            );
-        }
-        address
+        as_number(self.0)
+    }
+
+    #[inline(always)]
+    fn pointer(self, field: &Global<u32>) -> Walked {
+        Walked(self.0).pointer(field)
     }
 
     #[inline(always)]
@@ -292,6 +315,43 @@ impl Pointer for Typed {
     }
 }
 
+impl Pointer for Walked {
+    type Target = Self;
+
+    #[inline(always)]
+    fn to(address: Address) -> Self {
+        Self(address)
+    }
+
+    #[inline(always)]
+    fn address(self) -> Address {
+        as_number(self.0)
+    }
+
+    #[inline(always)]
+    fn tcp_sock(self) -> Self {
+        Self(0)
+    }
+
+    #[inline(always)]
+    fn is_null(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    fn inner(self, field: &Global<u32>) -> Self {
+        Self(self.0.wrapping_add(u64::from(field.load())))
+    }
+}
+
+impl Fields for Walked {
+    /// Where memory is not loaded, the cast is a move, and the load that of a struct which the verifier knows.
+    #[inline(always)]
+    fn read<T: Plain>(self, offset: u64) -> T {
+        load(cast(self.0.wrapping_add(offset)))
+    }
+}
+
 impl Fields for Typed {
     #[inline(always)]
     fn read<T: Plain>(self, offset: u64) -> T {
@@ -302,6 +362,8 @@ impl Fields for Typed {
 }
 
 impl Pointer for Raw {
+    type Target = Self;
+
     #[inline(always)]
     fn to(address: Address) -> Self {
         Self(address)

@@ -19,7 +19,7 @@ use tracer_common::{
 use crate::{
     counter::add,
     filter,
-    kread::{Address, Pointer, Raw, Typed, offset},
+    kread::{Address, Fields as _, Pointer, Raw, Typed, offset},
     ring::{Room, lose},
     words::{Name, bytes_of, until_nul},
 };

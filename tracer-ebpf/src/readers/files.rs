@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::map, maps::Array};
 
 use crate::{
-    kread::{self, Address, Fields as _, Plain, Pointer, Raw, Typed, offset},
+    kread::{self, Address, Fields as _, Plain, Pointer, Raw, Walked, offset},
     record,
     words::weigh,
 };
@@ -60,6 +60,9 @@ pub(super) fn socket(descriptor: u32) -> Option<Socket> {
         return of_file(in_table(task.pointer(&offset::TASK_FILES), descriptor));
     }
     let files = record::typed_task().pointer(&offset::TASK_FILES);
+    if kread::memory_is_loaded() {
+        return of_file(in_table(files, descriptor));
+    }
     let is_embedded =
         files.pointer(&offset::FILES_FDT).address() == files.inner(&offset::FILES_FDTAB).address();
     match embedded(files, descriptor) {
@@ -84,7 +87,7 @@ const SLOT: u64 = size_of::<Address>() as u64;
 /// The file behind a descriptor in the table that every process begins with, which is part of its `struct files_struct`
 /// (`NR_OPEN_DEFAULT` places). The verifier knows what a field points to, but takes no variable for an index.
 #[inline(always)]
-fn embedded(files: Typed, descriptor: u32) -> Option<Typed> {
+fn embedded(files: Walked, descriptor: u32) -> Option<Walked> {
     macro_rules! at {
         ($($index:literal)*) => {
             match descriptor {
@@ -97,7 +100,7 @@ fn embedded(files: Typed, descriptor: u32) -> Option<Typed> {
         0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
         32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63
     );
-    Some(Typed::to(files.read(u64::from(offset::FILES_FD_ARRAY.load()).wrapping_add(index))))
+    Some(Walked::to(files.read(u64::from(offset::FILES_FD_ARRAY.load()).wrapping_add(index))))
 }
 
 /// Where a descriptor lies in the table. LLVM would see that this is a multiplication, and of its result the verifier knows no

@@ -50,7 +50,13 @@ impl On {
 /// Writes the record of a packet that is seen for the first time, if the filter wants it, and keeps what was read for its next
 /// hops; says whether it was written. `sk_or_cpu`: the socket that sends it, 0 if none does; at the backlog, the CPU.
 #[inline(always)]
-pub(super) fn hop<P: Pointer>(on: &On, dev: P, skb: P, sk_or_cpu: u64, header: NetworkHeader) -> bool {
+pub(super) fn hop(
+    on: &On,
+    dev: impl Pointer,
+    skb: impl Pointer,
+    sk_or_cpu: u64,
+    header: NetworkHeader,
+) -> bool {
     let network = Network::of(skb, header);
     let sizes = u64::from(network.len) | u64::from(flow::namespace_of(dev)) << 32;
     let is_written =

@@ -230,7 +230,7 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
 
 /// The socket that sends a packet, if one does.
 #[inline(always)]
-fn sender<P: Pointer>(skb: P) -> Option<P> {
+fn sender<P: Pointer>(skb: P) -> Option<P::Target> {
     let sk = skb.pointer(&offset::SK_BUFF_SK);
     if sk.is_null() { None } else { Some(sk) }
 }

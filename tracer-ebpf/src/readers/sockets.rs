@@ -223,7 +223,7 @@ pub(super) fn inode(sk: impl Pointer) -> u32 {
 
 /// The `sk_buff` at the end of a socket's receive queue, if it is not empty. Somebody may be taking it at this moment.
 #[inline(always)]
-pub(super) fn newest<P: Pointer>(sk: P) -> Option<P> {
+pub(super) fn newest<P: Pointer>(sk: P) -> Option<P::Target> {
     let queue = sk.inner(&offset::SOCK_RECEIVE_QUEUE);
     let last = queue.pointer(&offset::SK_BUFF_QUEUE_PREV);
     // An empty queue points at itself.

@@ -286,7 +286,7 @@ pub(crate) fn unix_accepted(args: &impl Args, probe: Probe, sk: usize, skb: usiz
 
 /// `skb`: the connection; `sk`: the server's new socket. In the record `peer` is the socket that connected.
 #[inline(always)]
-pub(super) fn connection_taken<P: Pointer>(probe: Probe, skb: P, sk: P) {
+pub(super) fn connection_taken(probe: Probe, skb: impl Pointer, sk: impl Pointer) {
     // Only connections are empty and on a stream (or seqpacket) socket.
     if !filter::allows_unix() || skb.field::<u32>(&offset::SK_BUFF_LEN) != 0 {
         return;
