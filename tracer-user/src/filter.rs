@@ -40,6 +40,14 @@ pub enum FilterError {
         /// An option that only UNIX sockets can meet.
         unix: &'static str,
     },
+    /// No packet has such ports.
+    #[error(
+        "--port is met by none of the ports of --sport and --dport: no packet has ports of all three; leave one out"
+    )]
+    Ports,
+    /// No packet has such addresses.
+    #[error("--host, --saddr and --daddr want IPv4 at one end and IPv6 at the other: no packet has both")]
+    Families,
     /// Nothing has no name.
     #[error("{option}: the name is empty")]
     NoName {
@@ -269,6 +277,28 @@ pub struct Wanted {
     pub unix: Vec<UnixName>,
 }
 
+impl Wanted {
+    /// Whether one packet can have what is asked of its two ends.
+    fn check_ends(&self) -> Result<(), FilterError> {
+        let Self { ports, source_ports, destination_ports, addresses, .. } = self;
+        let meets = |of: &[u16]| of.is_empty() || of.iter().any(|port| ports.contains(port));
+        if !ports.is_empty() && !meets(source_ports) && !meets(destination_ports) {
+            return Err(FilterError::Ports);
+        }
+        // Of either family, or of none if there is no such address.
+        let may_be = |side, is_v4| {
+            let mut of_side = addresses.iter().filter(|(of, _)| *of == side).peekable();
+            of_side.peek().is_none() || of_side.any(|(_, range)| range.address.is_ipv4() == is_v4)
+        };
+        let sides = [Side::Either, Side::Source, Side::Destination];
+        if [true, false].into_iter().any(|is_v4| sides.iter().all(|side| may_be(*side, is_v4))) {
+            Ok(())
+        } else {
+            Err(FilterError::Families)
+        }
+    }
+}
+
 /// What is wanted, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
@@ -330,6 +360,7 @@ impl Filter {
         if let (Some(ip), Some(unix)) = (self.only_ip(), self.only_unix()) {
             return Err(FilterError::Contradiction { ip, unix });
         }
+        self.wanted.check_ends()?;
         Ok(self)
     }
 
@@ -564,6 +595,34 @@ mod tests {
     fn what_can_never_be_is_refused() {
         let wanted = Wanted { unix: vec!["@x".parse().unwrap()], ..ports(&[80]) };
         assert_eq!(Filter::new(wanted), Err(FilterError::Contradiction { ip: "--port", unix: "--unix" }));
+    }
+
+    #[test]
+    fn no_packet_has_other_ends_than_its_own() {
+        let with = |sources: &[u16], destinations: &[u16]| {
+            let (source_ports, destination_ports) = (sources.to_vec(), destinations.to_vec());
+            Filter::new(Wanted { source_ports, destination_ports, ..ports(&[82]) })
+        };
+        assert_eq!(with(&[80], &[81]), Err(FilterError::Ports));
+        for (sources, destinations) in
+            [(&[80][..], &[][..]), (&[], &[81]), (&[80, 82], &[81]), (&[80], &[82])]
+        {
+            assert!(with(sources, destinations).is_ok(), "{sources:?} {destinations:?}");
+        }
+        let between = |ends: &[(Side, &str)]| {
+            let range = |(side, text): &(Side, &str)| (*side, text.parse::<IpAddr>().unwrap().into());
+            Filter::new(Wanted { addresses: ends.iter().map(range).collect(), ..Wanted::default() })
+        };
+        let (source, destination) = (Side::Source, Side::Destination);
+        assert_eq!(between(&[(source, "127.0.0.1"), (destination, "::1")]), Err(FilterError::Families));
+        assert_eq!(between(&[(Side::Either, "127.0.0.1"), (destination, "::1")]), Err(FilterError::Families));
+        for ends in [
+            &[(source, "127.0.0.1"), (source, "::1"), (destination, "::1")][..],
+            &[(source, "127.0.0.1"), (destination, "127.0.0.1")],
+            &[(Side::Either, "127.0.0.1"), (Side::Either, "::1")],
+        ] {
+            assert!(between(ends).is_ok(), "{ends:?}");
+        }
     }
 
     #[test]

@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
+    os::fd::AsFd as _,
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Failure;
 use crate::{
@@ -54,6 +57,15 @@ pub(super) fn open(
     let writer = render::writer(form, style, coverage);
     let writer: Box<dyn PathWriter> = if args.summary { Box::new(SummaryOnly(writer)) } else { writer };
     Ok(Output { writer, to, is_stdout: args.output.is_none() })
+}
+
+/// Whether whoever read standard output has gone (`pathtrace | head`): a pipe says so before anything is written to it.
+pub(super) fn reader_is_gone() -> bool {
+    let stdout = io::stdout();
+    let mut polled = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    // An error tells nothing, and writing will.
+    let Ok(1..) = poll(&mut polled, PollTimeout::ZERO) else { return false };
+    polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLERR))
 }
 
 /// Whether to use colours where nobody says so: on a terminal, unless <https://no-color.org> is set and not empty.

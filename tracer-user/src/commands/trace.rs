@@ -12,8 +12,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
 use super::{
-    Failure, Outcome, names_of_drops::NamesOfDrops, recording::Recording, say, stop::Stop, traced::Traced,
-    wanted::warn_of_unbound,
+    Failure, Outcome, names_of_drops::NamesOfDrops, output::reader_is_gone, recording::Recording, say,
+    stop::Stop, traced::Traced, wanted::warn_of_unbound,
 };
 use crate::{
     cli::TraceArgs,
@@ -37,7 +37,7 @@ const BATCH: usize = 16 * 1024;
 const BUSY_SLEEP: Duration = Duration::from_millis(1);
 /// How long it sleeps at most: at a million records a second the default buffer holds seven times as much.
 const IDLE_SLEEP: Duration = Duration::from_millis(16);
-/// How often waiting paths are looked at.
+/// How often waiting paths are looked at, and whether anybody reads what is shown.
 const ADVANCE_EVERY: Duration = Duration::from_millis(50);
 /// How long data that has arrived when the run is stopped may take to be read, ns.
 const GRACE_NS: u64 = 100_000_000;
@@ -180,6 +180,9 @@ impl Run {
             if count < BATCH && advanced.elapsed() >= ADVANCE_EVERY {
                 self.session.advance(now_ns);
                 self.session.show().map_err(Failure::Output)?;
+                if self.recording.is_none() && self.session.data_is_stdout() && reader_is_gone() {
+                    return Err(Failure::Output(io::ErrorKind::BrokenPipe.into()));
+                }
                 advanced = Instant::now();
             }
             pause = match count {
