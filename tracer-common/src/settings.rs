@@ -25,7 +25,7 @@ pub const MOST_SLOTS: usize = 3;
 pub const HOLES: usize = 32;
 
 /// How far the slots are used. They are taken one after the other, again from the first after the last. Each side writes cache lines
-/// of its own.
+/// of its own, but where records are lost.
 #[repr(C)]
 pub struct Positions {
     /// How many slots programs have taken.
@@ -40,8 +40,8 @@ pub struct Positions {
     pub apart_too: [u64; 14],
     /// How many records were lost, wherever they would have gone: what was written after one was lost is seen after this has changed.
     pub lost: u64,
-    /// How many slots had been taken when the first was lost that is not acknowledged; 0, or an earlier number, if that was not
-    /// said.
+    /// How many slots had been taken before the first was counted that is not acknowledged; 0, or an earlier number, if that was not
+    /// said. Userspace takes it back when it acknowledges.
     pub lost_from: u64,
     /// How many holes there were: slots that were taken and will not be written.
     pub holes_made: u64,

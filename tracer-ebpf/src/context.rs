@@ -4,12 +4,12 @@ use core::ffi::c_void;
 
 use aya_ebpf::{bindings::pt_regs, programs::ProbeContext};
 
-use crate::kread::{self, Pointer, Raw, Typed};
+use crate::kread::{self, Given, Pointer as _, Raw, Typed};
 
 /// Access to argument `n` as a register's 64 bits. `n` must be a constant once everything is inlined.
 pub(crate) trait Args {
     /// What an argument that points to a struct of the kernel is read through.
-    type Pointer: Pointer;
+    type Pointer: Given;
 
     /// Argument `n`, from 0; 0 where the calling convention has no such register.
     fn arg(&self, n: usize) -> u64;

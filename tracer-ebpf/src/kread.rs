@@ -236,16 +236,18 @@ pub(crate) trait Pointer: Fields {
         Raw(self.address())
     }
 
-    /// Of a `struct sock` the `struct tcp_sock` that it is the beginning of; null if it is none. Only of arguments: on newer kernels the
-    /// helper wants a pointer that is trusted.
-    fn tcp_sock(self) -> Self;
-
     /// Whether it points to nothing. Of some pointers the verifier wants to know before their fields are loaded.
     fn is_null(self) -> bool;
 }
 
-/// A pointer of which the verifier knows the struct: an argument of a program whose types it knows. A load that fails gives 0
-/// (`BPF_PROBE_MEM`).
+/// A pointer that a program was given, which newer kernels' helpers want as they want it trusted.
+pub(crate) trait Given: Pointer {
+    /// Of a `struct sock` the `struct tcp_sock` that it is the beginning of; null if it is none.
+    fn tcp_sock(self) -> Self;
+}
+
+/// A pointer of which the verifier knows the struct: an argument of a program whose types it knows, or what a helper returns. A load
+/// that fails gives 0 (`BPF_PROBE_MEM`).
 #[derive(Clone, Copy)]
 pub(crate) struct Typed(Address);
 
@@ -299,12 +301,6 @@ impl Pointer for Typed {
     }
 
     #[inline(always)]
-    fn tcp_sock(self) -> Self {
-        // SAFETY: the verifier accepts nothing but a socket.
-        Self(unsafe { bpf_skc_to_tcp_sock(self.0 as *mut _) } as Address)
-    }
-
-    #[inline(always)]
     fn is_null(self) -> bool {
         self.0 == 0
     }
@@ -312,6 +308,14 @@ impl Pointer for Typed {
     #[inline(always)]
     fn inner(self, field: &Global<u32>) -> Self {
         Self(self.0.wrapping_add(u64::from(field.load())))
+    }
+}
+
+impl Given for Typed {
+    #[inline(always)]
+    fn tcp_sock(self) -> Self {
+        // SAFETY: the verifier accepts nothing but a socket.
+        Self(unsafe { bpf_skc_to_tcp_sock(self.0 as *mut _) } as Address)
     }
 }
 
@@ -326,11 +330,6 @@ impl Pointer for Walked {
     #[inline(always)]
     fn address(self) -> Address {
         as_number(self.0)
-    }
-
-    #[inline(always)]
-    fn tcp_sock(self) -> Self {
-        Self(0)
     }
 
     #[inline(always)]
@@ -375,11 +374,6 @@ impl Pointer for Raw {
     }
 
     #[inline(always)]
-    fn tcp_sock(self) -> Self {
-        self
-    }
-
-    #[inline(always)]
     fn is_null(self) -> bool {
         self.0 == 0
     }
@@ -387,6 +381,13 @@ impl Pointer for Raw {
     #[inline(always)]
     fn inner(self, field: &Global<u32>) -> Self {
         Self(self.0.wrapping_add(u64::from(field.load())))
+    }
+}
+
+impl Given for Raw {
+    #[inline(always)]
+    fn tcp_sock(self) -> Self {
+        self
     }
 }
 

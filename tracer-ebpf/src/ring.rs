@@ -115,10 +115,11 @@ pub(crate) fn lose() {
     let Some(positions) = POSITIONS.get_ptr_mut(0) else { return };
     // SAFETY: aligned words that live as long as the map; volatile, as others write them meanwhile.
     unsafe {
+        // First this: whoever loses a record after it is counted goes on after it as well, and so behind these slots, however late
+        // this program says so. (Where the ring buffer is used none is taken, and it says nothing.)
+        let taken = (&raw const (*positions).taken).read_volatile();
         let before = fetch_add(&raw mut (*positions).lost, 1);
-        // Where the ring buffer is used no slots are taken, and this says nothing.
         if before == (&raw const (*positions).acknowledged).read_volatile() {
-            let taken = (&raw const (*positions).taken).read_volatile();
             (&raw mut (*positions).lost_from).write_volatile(taken);
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     context::Args,
     filter,
     flow::{self, AF_INET, AF_INET6, AF_UNIX, Direction, FlowKey},
-    kread::{self, Address, Copied, Fields as _, Pointer, Raw, offset},
+    kread::{self, Address, Copied, Fields as _, Given, Pointer, Raw, offset},
     packet::{Network, NetworkHeader, Packet, TCP, UDP},
     record::{self, Hop, Meta, Probe},
     sample,
@@ -29,7 +29,7 @@ pub(crate) fn tcp_send(args: &impl Args, probe: Probe, sk: usize, _msg: usize, l
 }
 
 #[inline(always)]
-fn sends_tcp(probe: Probe, sk: impl Pointer, len: u32) {
+fn sends_tcp(probe: Probe, sk: impl Given, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if sample::draw()
@@ -183,7 +183,7 @@ pub(crate) fn readable(args: &impl Args, probe: Probe, sk: usize) {
 }
 
 #[inline(never)]
-fn tcp_readable(probe: Probe, sk: impl Pointer) {
+fn tcp_readable(probe: Probe, sk: impl Given) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
     if let Some((meta, flow)) = tcp_flow(probe, sk, Direction::In, key) {
@@ -327,9 +327,9 @@ fn datagram(probe: Probe, sk: impl Pointer, skb: impl Pointer, seen: u32) -> Opt
     packets::write_received(probe, skb, sk.address(), packet, seen)
 }
 
-/// A field of a TCP socket beyond what all sockets have. `sk`: an argument.
+/// A field of a TCP socket beyond what all sockets have.
 #[inline(always)]
-fn number(sk: impl Pointer, field: &Global<u32>) -> u32 {
+fn number(sk: impl Given, field: &Global<u32>) -> u32 {
     if kread::memory_is_loaded() {
         return sk.raw().field(field);
     }

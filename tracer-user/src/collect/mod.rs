@@ -170,8 +170,8 @@ impl Collector {
         set.map_err(CollectError::map(settings::ENABLED))
     }
 
-    /// Hands over the records that are there, at most `limit`, in the order in which their room was taken, and says among them where
-    /// some were lost. Returns how many came from the kernel.
+    /// Hands over the records that are there, at most `limit`, in the order in which their room was taken. Returns how many there were.
+    /// Among them it says where some were lost, by records of its own.
     pub fn drain(&mut self, limit: usize, mut take: impl FnMut(&[u8])) -> usize {
         if let Some(logger) = &mut self.logger {
             logger.flush();

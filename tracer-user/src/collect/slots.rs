@@ -142,17 +142,14 @@ pub(super) fn acknowledge(positions: &[AtomicU64], lost: Lost) {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicBool, AtomicUsize},
-        thread,
-    };
+    use std::{sync::atomic::AtomicBool, thread};
 
     use tracer_common::{
         event::{KIND_DEVICE, KIND_HOP, KIND_UNIX_NAME},
         settings::MOST_SLOTS,
     };
 
-    use super::*;
+    use super::{super::loss::LossWatch, *};
 
     const SIZE: Size = Size { count: 1024, limit: 1012 };
     const FIRST: u64 = KIND_HOP as u64;
@@ -209,6 +206,16 @@ mod tests {
             let index =
                 usize::try_from(self.positions[HOLES_MADE].fetch_add(1, Ordering::SeqCst)).unwrap() % HOLES;
             self.positions[HOLES_AT + index].store(first << 2 | slots, Ordering::SeqCst);
+        }
+
+        /// As programs do. Returns how many were lost by then.
+        fn lose(&self) -> u64 {
+            let taken = self.positions[TAKEN].load(Ordering::SeqCst);
+            let before = self.positions[LOST].fetch_add(1, Ordering::SeqCst);
+            if before == self.positions[ACKNOWLEDGED].load(Ordering::SeqCst) {
+                self.positions[LOST_FROM].store(taken, Ordering::SeqCst);
+            }
+            before + 1
         }
 
         fn write(&self, position: u64, word: usize, value: u64) {
@@ -330,20 +337,21 @@ mod tests {
     const PROGRAMS: usize = 4;
     const RECORDS: usize = 40_000;
 
-    /// Programs on several CPUs against one reader: each record comes once and whole, in the order of its program, or is lost. How
-    /// many are.
+    /// Programs on several CPUs against one reader: each record comes once and whole, in the order of its program, or is lost; and
+    /// what a program writes after a loss comes where one is said. How many are lost.
     fn race(shared: &Shared) -> usize {
-        let lost = AtomicUsize::new(0);
         let done = AtomicBool::new(false);
+        let lost = || usize::try_from(shared.positions[LOST].load(Ordering::SeqCst)).unwrap();
         thread::scope(|scope| {
             let programs: Vec<_> = (0..PROGRAMS)
                 .map(|program| {
-                    let lost = &lost;
                     scope.spawn(move || {
+                        let mut lost = 0;
                         for number in 1..=RECORDS {
-                            let tagged = number << 8 | program;
+                            // With how many were lost when this program last lost one.
+                            let tagged = usize::try_from(lost).unwrap() << 32 | number << 8 | program;
                             if !(if number % 8 == 0 { shared.name(tagged) } else { shared.hop(tagged) }) {
-                                lost.fetch_add(1, Ordering::Relaxed);
+                                lost = shared.lose();
                             }
                         }
                     })
@@ -351,18 +359,32 @@ mod tests {
                 .collect();
             let read = scope.spawn(|| {
                 let mut reader = shared.reader();
+                let mut watch = LossWatch::default();
+                let (mut acknowledged, mut is_losing) = (0, false);
                 let mut newest = [0; PROGRAMS];
                 let mut count = 0;
                 loop {
                     let was_done = done.load(Ordering::Acquire);
-                    while let Some(record) = reader.next() {
-                        let number = number(record);
+                    while let Some((record, position, lost)) = reader.next() {
+                        let number = number((record, position, lost));
+                        is_losing |= watch.before(position, lost).is_some();
+                        assert!(
+                            is_losing || number >> 32 <= acknowledged,
+                            "{number:x} at {position}: {lost:?}"
+                        );
+                        let number = number & 0xffff_ffff;
                         let newest = &mut newest[number & 0xff];
                         assert!(*newest < number >> 8, "{newest} before {number:x}");
                         *newest = number >> 8;
                         count += 1;
                     }
                     reader.give_back();
+                    let lost = reader.lost();
+                    if watch.has_news(lost, true) {
+                        reader.acknowledge(lost);
+                        watch.behind(lost, 0);
+                        (acknowledged, is_losing) = (usize::try_from(lost.count).unwrap(), false);
+                    }
                     if was_done {
                         return count;
                     }
@@ -372,9 +394,9 @@ mod tests {
                 program.join().unwrap();
             }
             done.store(true, Ordering::Release);
-            assert_eq!(read.join().unwrap() + lost.load(Ordering::Relaxed), PROGRAMS * RECORDS);
+            assert_eq!(read.join().unwrap() + lost(), PROGRAMS * RECORDS);
         });
-        lost.into_inner()
+        lost()
     }
 
     #[test]

@@ -237,7 +237,8 @@ impl Run {
         let lost = footer.losses.lost();
         if lost > 0 {
             say(&format!(
-                "pathtrace: {lost} events were lost; paths that were under way at that time are incomplete\n  a larger --buffer-size, a narrower filter or --sample may lose none\n"
+                "pathtrace: {lost} events were lost; paths that were under way at that time are incomplete\n  a larger \
+                 --buffer-size, a narrower filter or --sample may lose none\n"
             ));
         }
         self.session.finish(Some(footer)).map_err(Failure::Output)

@@ -59,8 +59,8 @@ struct Queue {
     /// Those that were received on flows that end in it, with the time, ns: on their way into the queue, or taken before
     /// they were seen in it.
     coming: Vec<(PacketKey, u64)>,
-    /// All that is in the queue is in `queued` or `coming`, as far as its flows are known.
-    is_known: bool,
+    /// Since when all that is in the queue is in `queued` or `coming`, as far as its flows are known, ns.
+    known_ns: Option<u64>,
     /// The one that the next read takes, if that was said.
     head: Option<PacketKey>,
     /// The thread that reads.
@@ -83,7 +83,7 @@ impl Queue {
     /// How many of those that were seen in the queue are gone after a read.
     fn gone(&mut self, record: &HopRecord, head: Option<PacketKey>, in_flight: &InFlight) -> usize {
         if record.skb == 0 {
-            self.is_known = true;
+            self.known_ns = Some(record.time_ns);
             return self.queued.iter().take_while(|queued| queued.at_ns <= record.time_ns).count();
         }
         let next = in_flight.by_skb(record.skb);
@@ -208,17 +208,21 @@ impl Datagrams {
     /// A read takes the first datagram of the queue, so what it has taken is the one before the next. With none left, it is
     /// the only one that was there: what came after the read may have interrupted its record. Where two are gone at once,
     /// two threads have read. If none that was seen in the queue is gone, it was taken before it was seen there: that may
-    /// be the one that is coming, unless there are several, or the socket takes from others as well (`record.aux` is 0).
+    /// be the one that is coming, unless there are several, or the socket takes from others as well (`record.aux` is 0),
+    /// or others may have come unseen, as records were lost until `lost_until_ns`.
     pub(super) fn read(
         &mut self,
         record: &HopRecord,
         vanished: &mut Vec<PacketKey>,
         in_flight: &InFlight,
+        lost_until_ns: Option<u64>,
     ) -> Option<PacketKey> {
         let queue = self.queues.get_mut(&record.sk)?;
         let before = queue.len();
         queue.is_shared |= queue.reader.replace(record.tid).is_some_and(|reader| reader != record.tid);
-        let (was_known, head) = (queue.is_known, queue.head.take());
+        let was_known =
+            queue.known_ns.is_some_and(|known_ns| lost_until_ns.is_none_or(|until_ns| known_ns > until_ns));
+        let head = queue.head.take();
         let gone = queue.gone(record, head, in_flight);
         let mut taken: Vec<Queued> = queue.queued.drain(..gone).collect();
         let was_there = |(_, received_ns): &(PacketKey, u64)| *received_ns <= record.time_ns;

@@ -86,7 +86,13 @@ pub(super) struct FlowState {
     /// Sequence number of the SYN that began it.
     pub(super) syn: Option<u32>,
     /// When that was first seen, `CLOCK_MONOTONIC` ns; 0 if it was not.
-    begun_ns: u64,
+    pub(super) begun_ns: u64,
+    /// From this sequence number on each call was seen: none was lost since the first of them.
+    pub(super) calls_known_from: Option<u32>,
+    /// Data was sent by no call that was seen, and none was lost.
+    pub(super) sends_unseen: bool,
+    /// Up to which loss what is known is true.
+    losses: u32,
     /// How many of the kernel's numbers name it.
     numbers: u32,
 }
@@ -105,11 +111,6 @@ impl FlowState {
 
     pub(super) fn protocol(&self) -> Protocol {
         self.ends.protocol
-    }
-
-    /// When its conversation began, `CLOCK_MONOTONIC` ns; 0 if that was not seen.
-    pub(super) fn begun_ns(&self) -> u64 {
-        self.begun_ns
     }
 
     pub(super) fn is_ipv6(&self) -> bool {
@@ -152,6 +153,8 @@ pub(super) struct Flows {
     recent: [(u64, FlowKey); RECENT],
     /// Send calls that are remembered, of all flows.
     sends: usize,
+    /// How often records were lost.
+    losses: u32,
 }
 
 impl Flows {
@@ -167,7 +170,14 @@ impl Flows {
             announced: 0,
             recent: [(NO_FLOW, FlowKey::default()); RECENT],
             sends: 0,
+            losses: 0,
         }
+    }
+
+    /// Records were lost: what was known of any flow is so no more, when it is next used.
+    pub(super) fn lose(&mut self) {
+        self.losses = self.losses.wrapping_add(1);
+        self.recent = [(NO_FLOW, FlowKey::default()); RECENT];
     }
 
     /// Takes the record that gives a flow its number.
@@ -201,6 +211,14 @@ impl Flows {
         let found = self.by_number.get_mut(&number)?;
         found.used = self.announced;
         self.recent[place] = (number, found.flow);
+        if let Some(state) = self.states.get_mut(found.flow)
+            && state.losses != self.losses
+        {
+            state.losses = self.losses;
+            // The conversation may have ended meanwhile, and another one begun between the same ends.
+            (state.sent_up_to, state.read_up_to, state.syn, state.calls_known_from) =
+                (None, None, None, None);
+        }
         Some(found.flow)
     }
 
@@ -244,7 +262,7 @@ impl Flows {
 
     /// The key of a flow, which may be new.
     fn key_of(&mut self, ends: Ends) -> FlowKey {
-        let Self { states, by_flow, hasher, .. } = self;
+        let Self { states, by_flow, hasher, losses, .. } = self;
         let is_it = |key: &FlowKey| states.get(*key).is_some_and(|state| state.ends == ends);
         let hash_of = |key: &FlowKey| states.get(*key).map_or(0, |state| hasher.hash_one(state.ends));
         match by_flow.entry(hasher.hash_one(ends), is_it, hash_of) {
@@ -261,6 +279,9 @@ impl Flows {
                     reset: false,
                     syn: None,
                     begun_ns: 0,
+                    calls_known_from: None,
+                    sends_unseen: false,
+                    losses: *losses,
                     numbers: 0,
                 });
                 place.insert(key);
@@ -285,7 +306,7 @@ impl Flows {
     pub(super) fn forget_conversation(&mut self, key: FlowKey) -> Queue<PacketKey, 1> {
         let Some(state) = self.states.get_mut(key) else { return Queue::default() };
         (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
-        state.sent_up_to = None;
+        (state.sent_up_to, state.calls_known_from, state.sends_unseen) = (None, None, false);
         self.sends -= std::mem::take(&mut state.sends).len();
         std::mem::take(&mut state.waiting)
     }

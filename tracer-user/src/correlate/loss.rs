@@ -2,21 +2,36 @@
 //!
 //! Where records were lost, any packet that is on its way may lack a hop, and what is seen later may be taken for it: the read of
 //! the packet behind it, the hops of another one that was sent again. Nothing in the records that are there tells. So each path that
-//! was under way at any moment of a loss is in doubt, and each that begins after it without the call, or the questions, that it
-//! should begin with.
+//! was under way at any moment of a loss is in doubt, and so is each that begins after it without the call, or the questions, that
+//! it should begin with. What is known of a conversation, or of what is queued on a socket, is not known any more.
+//!
+//! Not covered: where several threads send on one socket, the call of one may be lost and still write when that of another begins.
 
 use tracer_common::{event::LossRecord, probes::Point};
 
-use super::{Correlator, flows::FlowState, in_flight::Packet, routes::QUESTION_NS, sends::is_call};
+use super::{
+    Correlator,
+    delivery::is_after,
+    flows::{FlowKey, FlowState},
+    in_flight::Packet,
+    routes::QUESTION_NS,
+    sends::is_call,
+};
 use crate::model::{Incomplete, Tcp};
 
 impl Correlator {
     /// Records were lost, or it is known until when.
     pub(super) fn loss(&mut self, record: &LossRecord) {
         self.lost_until_ns = Some(record.until_ns);
+        self.flows.lose();
     }
 
-    /// Why the path of a packet cannot be whole if nothing else is known; `doubt` is what is.
+    /// Whether something that was known at a time may have changed unseen.
+    pub(super) fn is_unsure(&self, known_ns: u64) -> bool {
+        self.lost_until_ns.is_some_and(|until_ns| known_ns <= until_ns)
+    }
+
+    /// Why the path of a packet cannot be whole if nothing else is known; `packet.doubt` is what is.
     pub(super) fn doubt(&self, packet: &Packet) -> Option<Incomplete> {
         match packet.doubt {
             // Seen, and not concluded.
@@ -29,27 +44,39 @@ impl Correlator {
     /// Whether a record of a path's may be among those that were lost.
     pub(super) fn may_lack_records(&self, packet: &Packet) -> bool {
         let (Some(until_ns), Some(first)) = (self.lost_until_ns, packet.hops.first()) else { return false };
-        first.time_ns <= until_ns || self.may_lack_its_start(packet, until_ns)
+        // Whatever a packet passes before its first hop, it passes soon: questions, the calls for datagrams, the network layer, another
+        // namespace.
+        let is_soon = || first.time_ns <= until_ns.saturating_add(QUESTION_NS);
+        first.time_ns <= until_ns || !is_known_to_begin(packet, first.point) && is_soon()
     }
 
-    /// Whether what a packet begins with may be among the records that were lost until `until_ns`, before its first hop.
-    fn may_lack_its_start(&self, packet: &Packet, until_ns: u64) -> bool {
-        let Some(first) = packet.hops.first() else { return false };
-        let leaves_a_socket = packet.message.is_none() && first.point <= Point::DevQueueXmit;
-        if !leaves_a_socket || is_call(first.point) {
-            return false;
+    /// A segment of new data leaves, and no call was seen that it may come from. If one may have been lost, it is in doubt. Its data may
+    /// have waited for as long as it takes.
+    pub(super) fn has_no_call(&mut self, flow: FlowKey, packet: &mut Packet) {
+        if !self.coverage.sees(Point::TcpSendmsg) {
+            return;
         }
-        // Questions, the calls for datagrams, and the network layer come at once before the packet.
-        let is_soon = first.time_ns <= until_ns.saturating_add(QUESTION_NS);
-        let Some(tcp) = packet.tcp() else { return is_soon };
-        let asks = tcp.flags & (Tcp::SYN | Tcp::RST) != 0;
-        let is_at_network = matches!(first.point, Point::IpQueueXmit | Point::Ip6Xmit);
-        if is_soon && (asks || !is_at_network) {
-            return true;
+        let lost_until_ns = self.lost_until_ns;
+        let Some(state) = self.flows.get_mut(flow) else { return };
+        if state.begun_ns > lost_until_ns.unwrap_or(0) || state.knows_call_at(packet.header.seq) {
+            // There are calls that are not seen (`io_uring` by tracepoints, the kernel's own).
+            state.sends_unseen = true;
+        } else if lost_until_ns.is_some() && !state.sends_unseen {
+            packet.doubt.get_or_insert(Incomplete::EventsLost);
         }
-        // The data of a call may wait for as long as it takes.
-        let has_call = packet.len != 0 && !packet.retransmitted && self.coverage.sees(Point::TcpSendmsg);
-        let begun_ns = packet.flow.and_then(|flow| self.flows.get(flow)).map_or(0, FlowState::begun_ns);
-        has_call && begun_ns <= until_ns
     }
+}
+
+impl FlowState {
+    /// Whether the call that a byte comes from would have been seen, as it is none that may have been lost.
+    fn knows_call_at(&self, seq: u32) -> bool {
+        self.calls_known_from.is_some_and(|from| !is_after(from, seq))
+    }
+}
+
+/// Whether nothing can be before a packet's first hop, or only what is kept for long: the call of an established connection.
+fn is_known_to_begin(packet: &Packet, first: Point) -> bool {
+    let asks = packet.tcp().is_none_or(|tcp| tcp.flags & (Tcp::SYN | Tcp::RST) != 0);
+    let is_at_network = matches!(first, Point::IpQueueXmit | Point::Ip6Xmit);
+    packet.message.is_some() || is_call(first) || is_at_network && !asks
 }

@@ -183,11 +183,7 @@ impl Correlator {
             && record.marks & MARK_FORWARDED == 0
         {
             self.is_sent(flow, &mut packet);
-            if let Some(state) = self.flows.get(flow)
-                && !state.sends.is_empty()
-            {
-                self.give_call(flow, &mut packet, hop.time_ns);
-            }
+            self.give_call(flow, &mut packet, hop.time_ns);
         }
         Some(self.keep(packet))
     }

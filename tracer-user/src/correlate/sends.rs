@@ -6,14 +6,7 @@ use tracer_common::{
     probes::{Backend, Point},
 };
 
-use super::{
-    Correlator,
-    delivery::is_after,
-    flows::{FlowKey, FlowState},
-    in_flight::Packet,
-    process,
-    queue::Queue,
-};
+use super::{Correlator, delivery::is_after, flows::FlowKey, in_flight::Packet, process, queue::Queue};
 use crate::model::{Hop, Incomplete};
 
 /// Calls that are remembered of a flow, however many all flows together have.
@@ -143,11 +136,15 @@ impl Correlator {
     /// A process calls send on a TCP socket.
     pub(super) fn tcp_send(&mut self, flow: FlowKey, record: &HopRecord, hop: Hop) {
         let is_full = self.flows.sends() >= self.limits.in_flight;
+        let is_unsure = self.is_unsure(hop.time_ns);
         self.flows.change_sends(flow, |state| {
             let tgid = process(record);
             state.sender = tgid.or(state.sender);
             let HopRecord { seq, len, tid, tgid, aux, cpu, time_ns, .. } = *record;
             let backend = hop.backend;
+            if !is_unsure {
+                state.calls_known_from.get_or_insert(seq);
+            }
             state.sends.add(SendCall { time_ns, aux, cpu, backend, contested: false, seq, len, tid, tgid });
             if is_full && state.sends.len() > CALLS {
                 state.sends.forget_oldest();
@@ -159,15 +156,25 @@ impl Correlator {
     /// long ago and has had its path.
     pub(super) fn give_call(&mut self, flow: FlowKey, packet: &mut Packet, sent_ns: u64) {
         let Some(tcp) = packet.tcp().filter(|_| packet.len != 0 && !packet.retransmitted) else { return };
-        let Some(netns) = self.flows.get(flow).map(FlowState::netns) else { return };
+        let Some(state) = self.flows.get(flow) else { return };
+        let netns = state.netns();
+        if state.sends.is_empty() {
+            return self.has_no_call(flow, packet);
+        }
+        let mut has_none = false;
         self.flows.change_sends(flow, |state| match state.sends.of(tcp.seq) {
             Ok(Some(call)) if call.has(tcp.seq) && call.time_ns <= sent_ns && !call.contested => {
                 packet.sender = (call.tgid != 0).then_some(call.tgid);
                 packet.add(call.hop(netns));
             }
-            Ok(_) => {}
+            // Whose bytes they are cannot be told.
+            Ok(Some(call)) if call.contested => {}
+            Ok(_) => has_none = true,
             Err(reason) => _ = packet.doubt.get_or_insert(reason),
         });
+        if has_none {
+            self.has_no_call(flow, packet);
+        }
     }
 }
 

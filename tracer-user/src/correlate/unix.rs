@@ -82,7 +82,7 @@ impl Correlator {
         self.close_call(record.tid);
         let connects = hop.point == Point::UnixStreamConnect;
         if !connects && record.marks & MARK_NOTHING_QUEUED != 0 {
-            self.queue_is_empty(record.sk);
+            self.queue_is_empty(record.sk, hop.time_ns);
         }
         if self.closes_at_ns.is_some_and(|closed| hop.time_ns > closed) {
             return;
@@ -174,8 +174,12 @@ impl Correlator {
     }
 
     /// Nothing that the socket has sent waits to be read any more.
-    fn queue_is_empty(&mut self, sk: u64) {
-        let Some(socket) = self.unix.sockets.get_mut(&sk).filter(|socket| socket.live != 0) else { return };
+    fn queue_is_empty(&mut self, sk: u64, now_ns: u64) {
+        let Some(socket) = self.unix.sockets.get_mut(&sk) else { return };
+        socket.empty_ns = now_ns;
+        if socket.live == 0 {
+            return;
+        }
         let unread = std::mem::take(&mut socket.unread);
         // What another thread is about to queue was not there yet.
         let (open, queued): (VecDeque<_>, VecDeque<_>) = unread
@@ -203,8 +207,9 @@ impl Correlator {
         }
         let is_entangled = packet.doubt == Some(Incomplete::Entangled);
         if message.buffers == 0 && message.unseen == 0 && !(is_entangled && packet.woken_on != 0) {
+            // Or its wake-up was lost: the path will say so.
             if may_lack_records {
-                return self.end(call.packet, Some(Incomplete::CallFailed));
+                return self.end(call.packet, None);
             }
             // Nothing was sent (EAGAIN, EPIPE), so there is no message.
             if let Some(message) = self.in_flight.remove(call.packet).and_then(|packet| packet.message) {

@@ -46,6 +46,13 @@ pub(crate) fn one_backend() -> Option<String> {
     backends().into_iter().next()
 }
 
+/// The running kernel's version.
+pub(crate) fn kernel() -> (u32, u32) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map(|number| number.parse::<u32>().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 /// pathtrace, about to be started.
 pub(crate) fn pathtrace() -> Command {
     let program = env::var_os("PATHTRACE_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_pathtrace").into());

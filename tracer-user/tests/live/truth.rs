@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::support::{Sniffer, Trace, backends, free_port, pathtrace, ping_pong};
+use crate::support::{Sniffer, Trace, backends, free_port, kernel, pathtrace, ping_pong};
 
 /// What each message passes.
 const WAY: [&str; 8] = [
@@ -65,7 +65,7 @@ fn a_buffer_that_is_too_small_says_what_it_lost() {
 fn where_events_are_lost_what_is_whole_is_true() {
     for backend in backends() {
         let port = free_port();
-        let trace = Trace::start(&backend, &["--port", &port.to_string(), "--buffer-size", "16K"]);
+        let trace = Trace::start(&backend, &["--port", &port.to_string(), "--buffer-size", "8K"]);
         ping_pong((Ipv4Addr::LOCALHOST, port).into(), 3000, 100);
         let said = trace.stop();
         assert!(said.summary["lost"].as_u64() > Some(0), "{}", said.summary);
@@ -73,8 +73,10 @@ fn where_events_are_lost_what_is_whole_is_true() {
         assert!(reasons["events were lost at that time"].as_u64() > Some(0), "{}", said.summary);
         let messages: Vec<_> =
             said.messages().into_iter().filter(|message| message["complete"] == true).collect();
+        // Where the ring says places, what came before the first loss is whole.
+        assert!(kernel() < (5, 12) || !messages.is_empty(), "{}", said.summary);
         // What a program skipped is lost as well, and nothing says where.
-        if said.summary["missed"] != 0 {
+        if said.summary["missed"].as_u64() > Some(0) {
             continue;
         }
         let ns = |message: &serde_json::Value, key: &str| message[key].as_u64().unwrap();

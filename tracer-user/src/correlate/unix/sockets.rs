@@ -50,6 +50,8 @@ pub(super) struct Socket {
     pub(super) unseen: Option<PacketKey>,
     /// Its last `sk_buff` that was read to its end, and the bytes in it.
     pub(super) last_read: (u64, u32),
+    /// When nothing that it had sent waited to be read, ns.
+    pub(super) empty_ns: u64,
     /// The receiver has read an `sk_buff` twice, so it peeks (`MSG_PEEK`): a copy does not say that the `sk_buff` is gone.
     pub(super) is_peeked: bool,
 }

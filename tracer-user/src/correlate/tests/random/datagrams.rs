@@ -42,6 +42,8 @@ struct World {
     /// Reads do not name their datagram.
     is_traced: bool,
     strangers: bool,
+    /// How many datagrams until there is one as long as the first.
+    lengths: usize,
     now_ns: u64,
     records: Vec<HopRecord>,
     /// The times of each datagram's hops, the last one that of its read.
@@ -57,9 +59,21 @@ struct World {
 
 impl World {
     fn of(is_traced: bool, readers: usize, strangers: bool, choices: &[u16]) -> Self {
+        // Each is unlike all others.
+        Self::with_lengths(usize::MAX, is_traced, readers, strangers, choices)
+    }
+
+    fn with_lengths(
+        lengths: usize,
+        is_traced: bool,
+        readers: usize,
+        strangers: bool,
+        choices: &[u16],
+    ) -> Self {
         let mut world = Self {
             is_traced,
             strangers,
+            lengths,
             now_ns: 1_000_000_000,
             records: Vec::new(),
             truths: Vec::new(),
@@ -118,8 +132,7 @@ impl World {
             }
             None => {
                 let datagram = self.truths.len();
-                // Each is unlike all others in length.
-                let len = 10 + u32::try_from(datagram).unwrap();
+                let len = 10 + u32::try_from(datagram % self.lengths).unwrap();
                 let time = self.emit(HopRecord { sk, tid, len, ..empty(Point::UdpSendmsg, 0) });
                 self.truths.push(vec![time]);
                 self.skbs.push(Skb { len, ..super::super::kernel::datagram(0, FLOW + to as u64, len) });
@@ -261,8 +274,11 @@ proptest! {
         readers in 1usize..3,
         stretches in stretches(),
         batch in 1usize..40,
+        lengths in 1usize..3,
     ) {
-        let world = World::of(is_traced, readers, strangers, &choices);
+        // Where readers, or wanted datagrams and others, can be taken for each other, they are told apart by their lengths.
+        let lengths = if strangers || readers > 1 { usize::MAX } else { lengths };
+        let world = World::with_lengths(lengths, is_traced, readers, strangers, &choices);
         let records: Vec<Record> = world.records.iter().copied().map(Record::Hop).collect();
         let paths = correlate_records(is_traced, &with_losses(&records, &stretches, batch));
         let mut truths = world.truths.clone();

@@ -250,7 +250,8 @@ pub(super) fn with_losses(
             }
             came.push(*record);
         }
-        if at % batch == 0 && (is_losing || !is_known) {
+        let has_looked = at % batch == 0 || at + 1 == records.len();
+        if has_looked && (is_losing || !is_known) {
             (is_known, is_losing) = (true, false);
             came.push(Record::Loss(loss_record(now_ns)));
         }
@@ -378,10 +379,8 @@ proptest! {
         stretches in stretches(),
         batch in 1usize..40,
     ) {
-        let world = World::of(isn, repeats, &choices);
-        // Here a SYN is sent again at any time. What begins a conversation must have been seen.
-        let (connecting, rest) = world.records.split_at(world.connected);
-        let records = [connecting, &with_losses(rest, &stretches, batch)].concat();
+        let world = World::of_lasting_connections(isn, repeats, &choices);
+        let records = with_losses(&world.records, &stretches, batch);
         let paths = correlate(&flows(), &records);
         let truths: BTreeSet<Vec<(u64, Point)>> = world.truths.iter().map(|truth| in_order(&truth.hops)).collect();
         for path in paths.iter().filter(|path| path.incomplete.is_none()) {
@@ -390,11 +389,23 @@ proptest! {
             let truth = truths.iter().filter(|truth| truth.iter().any(|hop| seen.contains(hop)));
             prop_assert!(truths.contains(&seen), "{seen:?} is none of {:?}", truth.collect::<Vec<_>>());
         }
+        // What began with its call after the last loss is not in doubt.
+        let end = records.iter().filter_map(|record| match record {
+            Record::Loss(loss) => Some(loss.until_ns),
+            _ => None,
+        });
+        let end = end.last().unwrap_or(0);
+        for path in &paths {
+            let first = path.hops[0];
+            if first.point == Point::TcpSendmsg && first.time_ns > end {
+                prop_assert_eq!(path.incomplete, None, "{:?}", path);
+            }
+        }
     }
 
     #[test]
     fn any_bytes_do_no_harm(
-        bytes in vec((0u8..10, vec(any::<u8>(), 160), 0usize..8), 0..200),
+        bytes in vec((0u8..12, vec(any::<u8>(), 160), 0usize..8), 0..200),
         records in vec(any_record(), 0..400),
         in_flight in 0usize..8,
         known in 0usize..8,
@@ -408,7 +419,7 @@ proptest! {
         let mut sent = 0;
         for (kind, mut bytes, cut) in bytes {
             bytes[0] = kind;
-            let len = match kind { 1 | 6 => 64, 2 | 7 => 56, 3 => 24, 4 => 32, 8 => 80, _ => 128 };
+            let len = match kind { 1 | 6 => 64, 2 | 7 => 56, 3 => 24, 4 => 32, 8 => 80, 9 => 16, _ => 128 };
             // Some are cut short.
             bytes.truncate(if cut == 0 { len - 1 } else { len });
             if let Ok(record) = decode(&bytes) {

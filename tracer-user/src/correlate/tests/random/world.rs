@@ -93,8 +93,6 @@ struct Cpu {
 pub(super) struct World {
     now_ns: u64,
     pub(super) records: Vec<Record>,
-    /// How many of them came until all were connected.
-    pub(super) connected: usize,
     pub(super) truths: Vec<Truth>,
     pub(super) skbs: Vec<Skb>,
     /// Packets that were cut into others.
@@ -105,6 +103,8 @@ pub(super) struct World {
     next_memory: u64,
     /// Whether segments are sent again with the same header.
     repeats: bool,
+    /// Whether SYNs are sent again at any time.
+    connects_again: bool,
 }
 
 pub(super) fn flows() -> Vec<FlowRecord> {
@@ -138,7 +138,6 @@ impl World {
         Self {
             now_ns: 1_000_000_000,
             records: Vec::new(),
-            connected: 0,
             truths: Vec::new(),
             skbs: Vec::new(),
             wholes: BTreeSet::new(),
@@ -149,17 +148,26 @@ impl World {
             free: Vec::new(),
             next_memory: 0xffff_0000,
             repeats,
+            connects_again: true,
         }
     }
 
     /// Makes traffic out of numbers, and lets all of it arrive and be read.
     pub(super) fn of(isn: u32, repeats: bool, choices: &[u16]) -> Self {
-        let mut world = Self::new(isn, repeats);
+        Self::new(isn, repeats).with(choices)
+    }
+
+    /// The same, but that no SYN is sent again once there is a connection.
+    pub(super) fn of_lasting_connections(isn: u32, repeats: bool, choices: &[u16]) -> Self {
+        Self { connects_again: false, ..Self::new(isn, repeats) }.with(choices)
+    }
+
+    fn with(self, choices: &[u16]) -> Self {
+        let mut world = self;
         for connection in 0..CONNECTIONS {
             world.connect(0, connection);
             while world.step(0) || world.poll(0) {}
         }
-        world.connected = world.records.len();
         for choice in choices {
             world.act(*choice);
         }
@@ -197,7 +205,7 @@ impl World {
                 let flags = [ACK, PSH | ACK, RST | ACK][usize::from(low / 64) % 3];
                 self.send_control(cpu, connection, back, flags);
             }
-            14 => self.connect(cpu, connection),
+            14 if self.connects_again => self.connect(cpu, connection),
             _ => self.read(cpu, connection, back, 1 + u32::from(high) * 5),
         }
     }
