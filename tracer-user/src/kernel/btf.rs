@@ -18,7 +18,10 @@ pub(in crate::kernel) mod tests;
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
+use std::ops::Deref;
 use std::path::Path;
+
+use memmap2::Mmap;
 
 pub use error::BtfError;
 pub use functions::{ArgType, check_args};
@@ -33,7 +36,7 @@ const MAX_FILE: u64 = 64 << 20;
 /// The types of one kernel.
 #[derive(Debug)]
 pub struct Btf {
-    data: Vec<u8>,
+    data: Data,
     /// Offset in `data` of the type with identifier `index + 1`. Identifier 0 is `void`.
     types: Vec<u32>,
     /// Start and end of the string section in `data`.
@@ -43,10 +46,37 @@ pub struct Btf {
     names: Vec<(u32, u32)>,
 }
 
+/// Where the types lie.
+#[derive(Debug)]
+enum Data {
+    Read(Vec<u8>),
+    /// The kernel's own memory.
+    Mapped(Mmap),
+}
+
+impl Deref for Data {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Read(bytes) => bytes,
+            Self::Mapped(bytes) => bytes,
+        }
+    }
+}
+
 impl Btf {
     /// The types of the running kernel.
     pub fn running() -> Result<Self, BtfError> {
-        Self::from_file(Path::new(RUNNING_KERNEL)).map_err(|error| match error {
+        let path = Path::new(RUNNING_KERNEL);
+        // Since 6.16 it can be mapped, which takes no time. To read it takes a call for each page, as it is a file of sysfs.
+        if let Ok(file) = File::open(path)
+            // SAFETY: it is the kernel's own file, which nobody writes to or cuts off.
+            && let Ok(mapped) = unsafe { Mmap::map(&file) }
+        {
+            return Self::of(Data::Mapped(mapped));
+        }
+        Self::from_file(path).map_err(|error| match error {
             BtfError::Read { source, .. } if source.kind() == ErrorKind::NotFound => BtfError::NotBuilt,
             other => other,
         })

@@ -1,6 +1,6 @@
 //! From bytes to the index: the header, the walk over the type section, single records.
 
-use super::{Btf, BtfError};
+use super::{Btf, BtfError, Data};
 
 pub(super) const MAGIC: u16 = 0xeb9f;
 /// Bytes of the header up to and with `str_len`; a longer header has the layout section as well.
@@ -167,6 +167,11 @@ impl Sections {
 impl Btf {
     /// The types in a bare BTF section.
     pub fn from_bytes(data: Vec<u8>) -> Result<Self, BtfError> {
+        Self::of(Data::Read(data))
+    }
+
+    /// Walks the types once.
+    pub(super) fn of(data: Data) -> Result<Self, BtfError> {
         let sections = Sections::read(&data)?;
         let (mut at, end) = sections.types;
         let mut types = Vec::with_capacity((end - at) / 20);

@@ -23,7 +23,7 @@ fn ask(data: Vec<u8>) {
 }
 
 fn valid() -> Vec<u8> {
-    sample().data
+    sample().data.to_vec()
 }
 
 proptest! {
