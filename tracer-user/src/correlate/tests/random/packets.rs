@@ -394,7 +394,7 @@ proptest! {
             Record::Loss(loss) => Some(loss.until_ns),
             _ => None,
         });
-        let end = end.last().unwrap_or(0);
+        let end = end.max().unwrap_or(0);
         for path in &paths {
             let first = path.hops[0];
             if first.point == Point::TcpSendmsg && first.time_ns > end {
