@@ -390,11 +390,11 @@ proptest! {
             prop_assert!(truths.contains(&seen), "{seen:?} is none of {:?}", truth.collect::<Vec<_>>());
         }
         // What began with its call after the last loss is not in doubt.
-        let end = records.iter().filter_map(|record| match record {
+        let end = records.iter().rev().find_map(|record| match record {
             Record::Loss(loss) => Some(loss.until_ns),
             _ => None,
         });
-        let end = end.max().unwrap_or(0);
+        let end = end.unwrap_or(0);
         for path in &paths {
             let first = path.hops[0];
             if first.point == Point::TcpSendmsg && first.time_ns > end {
