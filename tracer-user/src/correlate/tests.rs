@@ -7,6 +7,7 @@ mod delivery;
 mod drops;
 mod forwarding;
 mod kernel;
+mod loss;
 mod namespaces;
 mod random;
 mod routes;
