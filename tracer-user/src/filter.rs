@@ -46,7 +46,9 @@ pub enum FilterError {
     )]
     Ports,
     /// No packet has such addresses.
-    #[error("--host, --saddr and --daddr want IPv4 at one end and IPv6 at the other: no packet has both")]
+    #[error(
+        "the addresses that are wanted are of IPv4 at one end and of IPv6 at the other: no packet has both"
+    )]
     Families,
     /// Nothing has no name.
     #[error("{option}: the name is empty")]

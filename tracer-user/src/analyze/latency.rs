@@ -4,7 +4,7 @@ use hdrhistogram::Histogram;
 use tracer_common::probes::{PROBES, Point};
 
 use super::Class;
-use crate::model::{Part, Path};
+use crate::model::{Incomplete, Part, Path};
 
 /// Longer times count as this long: 60 s.
 const LONGEST_NS: u64 = 60_000_000_000;
@@ -95,6 +95,10 @@ pub struct Quantiles {
 impl LatencyTable {
     /// Counts a path. The steps of incomplete paths count, their total does not.
     pub fn add(&mut self, path: &Path) {
+        // Of its steps nobody knows whether they are any.
+        if path.incomplete == Some(Incomplete::EventsLost) {
+            return;
+        }
         let table = &mut self.classes[Class::of(path) as usize];
         if table.steps.is_empty() {
             table.steps.resize(PROBES.len(), Cell::default());
@@ -206,6 +210,13 @@ mod tests {
         let first = row(&table, Counted::Step(Point::DevQueueXmit));
         assert_eq!((first.count, first.times, first.share), (1, None, None));
         assert_eq!(row(&table, Counted::Step(Point::LoopbackXmit)).share, Some(1.0));
+    }
+
+    #[test]
+    fn a_path_that_lacks_events_counts_nothing() {
+        let mut table = LatencyTable::default();
+        table.add(&Path { incomplete: Some(Incomplete::EventsLost), ..samples::two_hops(700) });
+        assert_eq!(table.rows(), []);
     }
 
     #[test]

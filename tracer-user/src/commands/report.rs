@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use super::{Failure, Outcome, output, wanted::wanted_of_recording};
+use super::{Failure, Outcome, output, say, trace::what_follows_from, wanted::wanted_of_recording};
 use crate::{
     cli::ReportArgs,
     filter::Selection,
@@ -55,6 +55,10 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
         }
     }
     session.show().map_err(Failure::Output)?;
+    let lost = footer.map_or(0, |footer| footer.losses.lost());
+    if lost > 0 {
+        say(&format!("pathtrace: {}", what_follows_from(lost)));
+    }
     let trust = session.finish(footer).map_err(Failure::Output)?;
     match damage {
         Some(damage) => Err(store(damage)),

@@ -237,8 +237,8 @@ impl Run {
         let lost = footer.losses.lost();
         if lost > 0 {
             say(&format!(
-                "pathtrace: {lost} events were lost; paths that were under way at that time are incomplete\n  a larger \
-                 --buffer-size, a narrower filter or --sample may lose none\n"
+                "pathtrace: {}  a larger --buffer-size, a narrower filter or --sample may lose none\n",
+                what_follows_from(lost)
             ));
         }
         self.session.finish(Some(footer)).map_err(Failure::Output)
@@ -272,6 +272,14 @@ impl Run {
         }
         Ok(count)
     }
+}
+
+/// What events that were lost mean for what is shown.
+pub(super) fn what_follows_from(lost: u64) -> String {
+    format!(
+        "{lost} events were lost: packets of which all were lost are not shown, and paths that were under way at that time are \
+         incomplete\n"
+    )
 }
 
 /// Whether a run that was stopped so long ago, ns, waits for what may still end: data that may be read, and packets that

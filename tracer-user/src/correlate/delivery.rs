@@ -195,8 +195,13 @@ impl Correlator {
     }
 
     fn end_vanished(&mut self, mut vanished: Vec<PacketKey>) {
+        // Where the read of one was lost, no two threads need have read.
+        let may_lack =
+            |key: &PacketKey| self.in_flight.get(*key).is_some_and(|packet| self.may_lack_records(packet));
+        let reason =
+            if vanished.iter().any(may_lack) { Incomplete::EventsLost } else { Incomplete::Entangled };
         for key in vanished.drain(..) {
-            self.end(key, Some(Incomplete::Entangled));
+            self.end(key, Some(reason));
         }
         self.read_now = vanished;
     }

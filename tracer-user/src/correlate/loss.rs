@@ -3,7 +3,8 @@
 //! Where records were lost, any packet that is on its way may lack a hop, and what is seen later may be taken for it: the read of
 //! the packet behind it, the hops of another one that was sent again. Nothing in the records that are there tells. So each path that
 //! was under way at any moment of a loss is in doubt, and so is each that begins after it without the call, or the questions, that
-//! it should begin with. What is known of a conversation, or of what is queued on a socket, is not known any more.
+//! it should begin with. It shows only the hops that saw the packet itself. What is known of a conversation, or of what is queued on
+//! a socket, is not known any more.
 //!
 //! Not covered: where several threads send on one socket, the call of one may be lost and still write when that of another begins.
 
@@ -72,6 +73,37 @@ impl FlowState {
     fn knows_call_at(&self, seq: u32) -> bool {
         self.calls_known_from.is_some_and(|from| !is_after(from, seq))
     }
+}
+
+/// Forgets what may be another packet's: all that was joined to this one by anything but itself.
+pub(super) fn forget_what_was_joined(packet: &mut Packet) {
+    packet.routes.clear();
+    let Some(message) = &mut packet.message else {
+        return packet.hops.retain(|hop| is_of_packet(hop.point));
+    };
+    (message.reads, message.descriptors) = (0, 0);
+    packet.hops.truncate(1);
+}
+
+/// Whether a point sees the packet.
+fn is_of_packet(point: Point) -> bool {
+    matches!(
+        point,
+        Point::IpQueueXmit
+            | Point::Ip6Xmit
+            | Point::DevQueueXmit
+            | Point::QdiscEnqueue
+            | Point::QdiscDequeue
+            | Point::DevHardStartXmit
+            | Point::LoopbackXmit
+            | Point::EnqueueToBacklog
+            | Point::NetifReceiveSkb
+            | Point::TcpV4Rcv
+            | Point::TcpV6Rcv
+            | Point::UdpRcv
+            | Point::Udpv6Rcv
+            | Point::KfreeSkb
+    )
 }
 
 /// Whether nothing can be before a packet's first hop, or only what is kept for long: the call of an established connection.

@@ -338,6 +338,9 @@ impl Correlator {
         }
         let Some(mut packet) = self.in_flight.remove(key) else { return };
         packet.doubt = self.doubt(&packet);
+        if packet.doubt == Some(Incomplete::EventsLost) {
+            loss::forget_what_was_joined(&mut packet);
+        }
         self.at_device.remove(packet.at_device, key);
         let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
         let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
