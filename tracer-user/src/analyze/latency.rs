@@ -93,7 +93,7 @@ pub struct Quantiles {
 }
 
 impl LatencyTable {
-    /// Counts a path. The steps of incomplete paths count, their total does not.
+    /// Counts a path. The steps of incomplete paths count, their total does not; of one that lacks events nothing does.
     pub fn add(&mut self, path: &Path) {
         // Of its steps nobody knows whether they are any.
         if path.incomplete == Some(Incomplete::EventsLost) {

@@ -7,6 +7,7 @@ use tracer_common::event::{AUX_UNKNOWN, HopRecord, MARK_TO_PEER};
 
 use super::{
     in_flight::{InFlight, Packet, PacketKey},
+    loss::LostUntil,
     process,
 };
 use crate::model::{Endpoint, Flow, Hop};
@@ -209,19 +210,18 @@ impl Datagrams {
     /// the only one that was there: what came after the read may have interrupted its record. Where two are gone at once,
     /// two threads have read. If none that was seen in the queue is gone, it was taken before it was seen there: that may
     /// be the one that is coming, unless there are several, or the socket takes from others as well (`record.aux` is 0),
-    /// or others may have come unseen, as records were lost until `lost_until_ns`.
+    /// or others may have come unseen, as records were lost.
     pub(super) fn read(
         &mut self,
         record: &HopRecord,
         vanished: &mut Vec<PacketKey>,
         in_flight: &InFlight,
-        lost_until_ns: Option<u64>,
+        lost: LostUntil,
     ) -> Option<PacketKey> {
         let queue = self.queues.get_mut(&record.sk)?;
         let before = queue.len();
         queue.is_shared |= queue.reader.replace(record.tid).is_some_and(|reader| reader != record.tid);
-        let was_known =
-            queue.known_ns.is_some_and(|known_ns| lost_until_ns.is_none_or(|until_ns| known_ns > until_ns));
+        let was_known = queue.known_ns.is_some_and(|known_ns| !lost.is_after(known_ns));
         let head = queue.head.take();
         let gone = queue.gone(record, head, in_flight);
         let mut taken: Vec<Queued> = queue.queued.drain(..gone).collect();

@@ -210,7 +210,7 @@ impl Correlator {
     pub(super) fn datagram_read(&mut self, flow: Option<FlowKey>, record: &HopRecord, hop: Hop) {
         let read = if hop.backend == Backend::Tracepoint {
             let mut vanished = std::mem::take(&mut self.read_now);
-            let read = self.datagrams.read(record, &mut vanished, &self.in_flight, self.lost_until_ns);
+            let read = self.datagrams.read(record, &mut vanished, &self.in_flight, self.lost);
             self.end_vanished(vanished);
             read
         } else {

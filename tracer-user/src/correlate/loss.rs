@@ -18,18 +18,29 @@ use super::{
     routes::QUESTION_NS,
     sends::is_call,
 };
-use crate::model::{Incomplete, Tcp};
+use crate::model::{Incomplete, Tcp, is_read};
+
+/// Until when records were lost, `CLOCK_MONOTONIC` ns; none so far, if it is not said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct LostUntil(Option<u64>);
+
+impl LostUntil {
+    /// Whether what was known at a time may have changed unseen.
+    pub(super) fn is_after(self, known_ns: u64) -> bool {
+        self.0.is_some_and(|until_ns| known_ns <= until_ns)
+    }
+
+    /// The same of what was known for so long before.
+    fn is_after_or_within(self, known_ns: u64, before_ns: u64) -> bool {
+        self.is_after(known_ns.saturating_sub(before_ns))
+    }
+}
 
 impl Correlator {
     /// Records were lost, or it is known until when.
     pub(super) fn loss(&mut self, record: &LossRecord) {
-        self.lost_until_ns = Some(record.until_ns);
+        self.lost = LostUntil(Some(record.until_ns));
         self.flows.lose();
-    }
-
-    /// Whether something that was known at a time may have changed unseen.
-    pub(super) fn is_unsure(&self, known_ns: u64) -> bool {
-        self.lost_until_ns.is_some_and(|until_ns| known_ns <= until_ns)
     }
 
     /// Why the path of a packet cannot be whole if nothing else is known; `packet.doubt` is what is.
@@ -44,11 +55,12 @@ impl Correlator {
 
     /// Whether a record of a path's may be among those that were lost.
     pub(super) fn may_lack_records(&self, packet: &Packet) -> bool {
-        let (Some(until_ns), Some(first)) = (self.lost_until_ns, packet.hops.first()) else { return false };
+        let Some(first) = packet.hops.first() else { return false };
         // Whatever a packet passes before its first hop, it passes soon: questions, the calls for datagrams, the network layer, another
         // namespace.
-        let is_soon = || first.time_ns <= until_ns.saturating_add(QUESTION_NS);
-        first.time_ns <= until_ns || !is_known_to_begin(packet, first.point) && is_soon()
+        self.lost.is_after(first.time_ns)
+            || !is_known_to_begin(packet, first.point)
+                && self.lost.is_after_or_within(first.time_ns, QUESTION_NS)
     }
 
     /// A segment of new data leaves, and no call was seen that it may come from. If one may have been lost, it is in doubt. Its data may
@@ -57,12 +69,13 @@ impl Correlator {
         if !self.coverage.sees(Point::TcpSendmsg) {
             return;
         }
-        let lost_until_ns = self.lost_until_ns;
+        let lost = self.lost;
         let Some(state) = self.flows.get_mut(flow) else { return };
-        if state.begun_ns > lost_until_ns.unwrap_or(0) || state.knows_call_at(packet.header.seq) {
+        let is_known_from_start = state.begun_ns != 0 && !lost.is_after(state.begun_ns);
+        if is_known_from_start || state.knows_call_at(packet.header.seq) {
             // There are calls that are not seen (`io_uring` by tracepoints, the kernel's own).
             state.sends_unseen = true;
-        } else if lost_until_ns.is_some() && !state.sends_unseen {
+        } else if lost.0.is_some() && !state.sends_unseen {
             packet.doubt.get_or_insert(Incomplete::EventsLost);
         }
     }
@@ -78,32 +91,19 @@ impl FlowState {
 /// Forgets what may be another packet's: all that was joined to this one by anything but itself.
 pub(super) fn forget_what_was_joined(packet: &mut Packet) {
     packet.routes.clear();
+    packet.receiver = None;
     let Some(message) = &mut packet.message else {
-        return packet.hops.retain(|hop| is_of_packet(hop.point));
+        return packet.hops.retain(|hop| !is_joined(hop.point));
     };
     (message.reads, message.descriptors) = (0, 0);
     packet.hops.truncate(1);
 }
 
-/// Whether a point sees the packet.
-fn is_of_packet(point: Point) -> bool {
-    matches!(
-        point,
-        Point::IpQueueXmit
-            | Point::Ip6Xmit
-            | Point::DevQueueXmit
-            | Point::QdiscEnqueue
-            | Point::QdiscDequeue
-            | Point::DevHardStartXmit
-            | Point::LoopbackXmit
-            | Point::EnqueueToBacklog
-            | Point::NetifReceiveSkb
-            | Point::TcpV4Rcv
-            | Point::TcpV6Rcv
-            | Point::UdpRcv
-            | Point::Udpv6Rcv
-            | Point::KfreeSkb
-    )
+/// Whether a hop is joined to a packet by numbers, threads, sockets or CPUs, and not by the packet that is seen there.
+fn is_joined(point: Point) -> bool {
+    let by_what_is_asked = matches!(point, Point::FibLookup | Point::Fib6Lookup);
+    let by_who_is_woken = matches!(point, Point::SockDefReadable | Point::SchedWaking | Point::SchedSwitch);
+    is_call(point) || is_read(point) || by_what_is_asked || by_who_is_woken || point == Point::ProcessBacklog
 }
 
 /// Whether nothing can be before a packet's first hop, or only what is kept for long: the call of an established connection.

@@ -47,6 +47,7 @@ use self::{
     datagrams::Datagrams,
     flows::{FlowState, Flows},
     in_flight::{InFlight, Packet, PacketKey, UNNUMBERED},
+    loss::LostUntil,
     names::Names,
     receiving::{Receiving, SETTLE_NS},
     routes::Routes,
@@ -92,8 +93,7 @@ pub struct Correlator {
     wakes: Wakes,
     /// `CLOCK_MONOTONIC`, ns, after which no path begins.
     closes_at_ns: Option<u64>,
-    /// Whatever was lost so far had an earlier time; `None` if nothing was.
-    lost_until_ns: Option<u64>,
+    lost: LostUntil,
     /// The time of the latest record, or the latest time given.
     now_ns: u64,
     /// When there can be something that has waited too long.
@@ -124,7 +124,7 @@ impl Correlator {
             receiving: Receiving::default(),
             routes: Routes::default(),
             closes_at_ns: None,
-            lost_until_ns: None,
+            lost: LostUntil::default(),
             now_ns: 0,
             settle_at_ns: 0,
             lose_at_ns: 0,

@@ -136,7 +136,7 @@ impl Correlator {
     /// A process calls send on a TCP socket.
     pub(super) fn tcp_send(&mut self, flow: FlowKey, record: &HopRecord, hop: Hop) {
         let is_full = self.flows.sends() >= self.limits.in_flight;
-        let is_unsure = self.is_unsure(hop.time_ns);
+        let is_unsure = self.lost.is_after(hop.time_ns);
         self.flows.change_sends(flow, |state| {
             let tgid = process(record);
             state.sender = tgid.or(state.sender);

@@ -195,8 +195,6 @@ impl Correlator {
     /// The thread's call, if it had one, has come back: it has queued what it has queued.
     fn close_call(&mut self, tid: u32) {
         let Some(call) = self.unix.calls.remove(&tid) else { return };
-        let may_lack_records =
-            self.in_flight.get(call.packet).is_some_and(|packet| self.may_lack_records(packet));
         let Some(packet) = self.in_flight.get_mut(call.packet) else { return };
         let Some(message) = &mut packet.message else { return };
         if call.connects {
@@ -207,16 +205,7 @@ impl Correlator {
         }
         let is_entangled = packet.doubt == Some(Incomplete::Entangled);
         if message.buffers == 0 && message.unseen == 0 && !(is_entangled && packet.woken_on != 0) {
-            // Or its wake-up was lost: the path will say so.
-            if may_lack_records {
-                return self.end(call.packet, None);
-            }
-            // Nothing was sent (EAGAIN, EPIPE), so there is no message.
-            if let Some(message) = self.in_flight.remove(call.packet).and_then(|packet| packet.message) {
-                self.unix.ended(&message, call.packet, &self.in_flight);
-                self.in_flight.reuse_message(message);
-            }
-            return;
+            return self.end_unsent(call.packet);
         }
         message.is_open = false;
         let early = message.early;
@@ -232,6 +221,17 @@ impl Correlator {
             return self.end(call.packet, None);
         }
         self.end_if_read(call.packet);
+    }
+
+    /// Nothing was sent (EAGAIN, EPIPE), so there is no message; or its wake-up was lost, and its path says so.
+    fn end_unsent(&mut self, key: PacketKey) {
+        if self.in_flight.get(key).is_some_and(|packet| self.may_lack_records(packet)) {
+            return self.end(key, None);
+        }
+        if let Some(message) = self.in_flight.remove(key).and_then(|packet| packet.message) {
+            self.unix.ended(&message, key, &self.in_flight);
+            self.in_flight.reuse_message(message);
+        }
     }
 
     /// Whose a message's reads are cannot be told.

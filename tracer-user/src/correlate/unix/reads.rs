@@ -73,7 +73,7 @@ impl Correlator {
     /// Data is read that was not seen to be queued: it was there before the trace, or a call under way has queued it and
     /// has not come to wake the reader, or it had been taken when the reader was woken. Says whose it is.
     fn read_early(&mut self, record: &UnixRecord) -> Option<PacketKey> {
-        let lost_until_ns = self.lost_until_ns;
+        let lost = self.lost;
         let socket = self.unix.sockets.get_mut(&record.sk)?;
         let may_be = |key: &PacketKey| {
             self.in_flight
@@ -91,8 +91,7 @@ impl Correlator {
             self.in_flight.get(*only).and_then(Packet::message).is_some_and(|message| message.early)
         });
         // It may be what was read before, or was queued when records were lost.
-        let was_lost = lost_until_ns.is_some_and(|until_ns| socket.empty_ns <= until_ns);
-        let may_be_older = socket.is_peeked || was_read || was_lost;
+        let may_be_older = socket.is_peeked || was_read || lost.is_after(socket.empty_ns);
         if let Some(early) = early {
             self.entangle(early);
             return None;
