@@ -81,9 +81,7 @@ pub(crate) fn packet(key: &FlowKey) -> bool {
 /// [`packet`] where the namespace cannot be told.
 #[inline(always)]
 pub(crate) fn packet_anywhere(key: &FlowKey) -> bool {
-    ports(key.sport, key.dport)
-        && wants(&SOURCE_PORTS, key.sport)
-        && wants(&DESTINATION_PORTS, key.dport)
+    wants_ports(key.sport, key.dport)
         && protocol(key.protocol)
         && (ADDRESS_COUNT.load() == 0 || addresses(key))
 }
@@ -127,6 +125,18 @@ fn ports(source: u16, destination: u16) -> bool {
     wants_either(&PORTS, source, destination)
 }
 
+/// Whether what goes from one port to the other may be wanted.
+#[inline(always)]
+pub(crate) fn wants_ports(source: u16, destination: u16) -> bool {
+    ports(source, destination) && wants(&SOURCE_PORTS, source) && wants(&DESTINATION_PORTS, destination)
+}
+
+/// Whether other ports than the wanted ones are all that must be known of a packet: a constant for the verifier.
+#[inline(always)]
+pub(crate) fn ports_may_suffice() -> bool {
+    asks_for_ports() && !needs_more_than_headers()
+}
+
 #[inline(always)]
 fn protocol(number: u8) -> bool {
     if PROTOCOLS.load() == 0 {
@@ -142,13 +152,16 @@ fn protocol(number: u8) -> bool {
     PROTOCOLS.load() & bit != 0
 }
 
+/// Whether only some ports are wanted.
+#[inline(always)]
+fn asks_for_ports() -> bool {
+    element(&PORTS, 0) != 0 || element(&SOURCE_PORTS, 0) != 0 || element(&DESTINATION_PORTS, 0) != 0
+}
+
 /// Whether only some ports or addresses are wanted.
 #[inline(always)]
 fn asks_for_ends() -> bool {
-    element(&PORTS, 0) != 0
-        || element(&SOURCE_PORTS, 0) != 0
-        || element(&DESTINATION_PORTS, 0) != 0
-        || ADDRESS_COUNT.load() != 0
+    asks_for_ports() || ADDRESS_COUNT.load() != 0
 }
 
 /// Whether all IP traffic is wanted, and traced: a constant for the verifier.

@@ -311,7 +311,7 @@ pub(crate) enum Direction {
     In,
 }
 
-/// Fills in the flow of a connected IPv4 or IPv6 socket; says whether it is one.
+/// Fills in the flow of a connected IPv4 or IPv6 socket; says whether it is one that may be wanted.
 #[inline(always)]
 pub(crate) fn of_socket(sk: impl Pointer, direction: Direction, key: &mut FlowKey) -> bool {
     // More than a byte: IPPROTO_MPTCP is 262, and such a socket is no `tcp_sock`.
@@ -324,7 +324,7 @@ pub(crate) fn of_socket(sk: impl Pointer, direction: Direction, key: &mut FlowKe
     true
 }
 
-/// Fills in addresses and ports of a connected socket; says whether it is one of IP. A socket of family `AF_INET6` whose peer is
+/// Fills in addresses and ports of a connected socket; says whether it is one of IP whose ports may be wanted. A socket of family `AF_INET6` whose peer is
 /// an IPv4-mapped address carries IPv4 packets, so its flow is an IPv4 flow.
 #[inline(always)]
 pub(crate) fn ends_of(sk: impl Fields, direction: Direction, key: &mut FlowKey) -> bool {
@@ -344,6 +344,9 @@ pub(crate) fn ends_of(sk: impl Fields, direction: Direction, key: &mut FlowKey) 
             (&mut key.daddr, &mut key.saddr)
         }
     };
+    if !filter::wants_ports(key.sport, key.dport) {
+        return false;
+    }
     if key.family == AF_INET6 {
         let address = sk.words(&offset::SOCK_V6_DADDR);
         if is_v4_mapped(address) {

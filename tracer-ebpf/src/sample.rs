@@ -13,7 +13,6 @@ use aya_ebpf::{Global, helpers::generated::bpf_get_prandom_u32, macros::map, map
 use crate::{
     flow::FlowKey,
     kread::{Address, Pointer, offset},
-    packet::TCP,
     record,
     words::{mix, weigh},
 };
@@ -27,10 +26,6 @@ const PLACES: u32 = 4096;
 
 /// A call that was drawn may be under way as long as its socket has not sent so many more bytes.
 const UNDER_WAY: u32 = 1 << 22;
-
-/// `enum tcp_state` of those that are no whole sockets: `TCP_TIME_WAIT`, `TCP_NEW_SYN_RECV`.
-const TIME_WAIT: u8 = 6;
-const NEW_SYN_RECV: u8 = 12;
 
 /// A socket or flow, the numbers of the first byte of a call and of that behind its last one, the socket that sends where it is
 /// a flow's, and the sum of all words.
@@ -135,16 +130,11 @@ pub(crate) fn has_left(skb: Address, fingerprint: u64) -> bool {
     HAVE_LEFT.get_ptr(of(skb)).is_some_and(|place| unsafe { place.read_volatile() } == mix(fingerprint, skb))
 }
 
-/// Whether a packet that a socket hands to the loopback device need not be looked at: it is TCP's, whose socket sends nothing
-/// that was drawn, and it was not drawn itself.
+/// Whether a segment that a whole socket of TCP hands to the loopback device need not be looked at: the socket sends nothing that was
+/// drawn, and it was not drawn itself.
 #[inline(always)]
-pub(crate) fn passes_by(skb: impl Pointer, sk: impl Pointer) -> bool {
-    let state: u8 = sk.field(&offset::SOCK_STATE);
-    state != TIME_WAIT
-        && state != NEW_SYN_RECV
-        && sk.field::<u16>(&offset::SOCK_PROTOCOL) == u16::from(TCP)
-        && find(&SENDING, sk.address()).is_none()
-        && by_time(skb) == Some(false)
+pub(crate) fn passes_by(skb: impl Pointer, sk: Address) -> bool {
+    is_on() && find(&SENDING, sk).is_none() && by_time(skb) == Some(false)
 }
 
 /// Whether a segment carries data of a call that was drawn.

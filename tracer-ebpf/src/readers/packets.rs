@@ -216,23 +216,49 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
             Known::Wanted(hop) => return record::hop(probe.now(), Hop { sk, marks, aux: ifindex, ..hop }),
         }
     }
-    if sample::is_on()
-        && ifindex == LOOPBACK
-        && probe.point as u8 == Point::DevQueueXmit as u8
-        && let Some(sender) = sender(skb)
-        && sample::passes_by(skb, sender)
-    {
+    if ifindex == LOOPBACK && probe.point as u8 == Point::DevQueueXmit as u8 && passes_by(skb) {
         return recent::pass_by(skb, probe.point, dev.address());
     }
     let on = On { probe, ifindex, marks, is_to_backlog: false };
     first::hop(&on, dev, skb, sk, header);
 }
 
-/// The socket that sends a packet, if one does.
+/// `enum tcp_state` of those that are no whole sockets: `TCP_TIME_WAIT`, `TCP_NEW_SYN_RECV`.
+const TIME_WAIT: u8 = 6;
+const NEW_SYN_RECV: u8 = 12;
+/// `SOCK_STREAM`: what a raw socket of TCP's sends may be anything.
+const STREAM: u16 = 1;
+
+/// Whether a packet that is handed to the loopback device need not be read: a socket of TCP has made it, and its ports, or
+/// that its call was not drawn, say that it is not wanted.
 #[inline(always)]
-fn sender<P: Pointer>(skb: P) -> Option<P::Target> {
+fn passes_by(skb: impl Pointer) -> bool {
+    if !sample::is_on() && !filter::ports_may_suffice() {
+        return false;
+    }
     let sk = skb.pointer(&offset::SK_BUFF_SK);
-    if sk.is_null() { None } else { Some(sk) }
+    if sk.is_null() {
+        return false;
+    }
+    let state: u8 = sk.field(&offset::SOCK_STATE);
+    state != TIME_WAIT
+        && state != NEW_SYN_RECV
+        && sk.field::<u16>(&offset::SOCK_PROTOCOL) == u16::from(TCP)
+        && sk.field::<u16>(&offset::SOCK_TYPE) == STREAM
+        && (has_other_ports(skb) || sample::passes_by(skb, sk.address()))
+}
+
+/// Whether the ports of a segment say that it is not wanted. They are read from it, as translation of addresses may have changed them.
+#[inline(always)]
+fn has_other_ports(skb: impl Pointer) -> bool {
+    if !filter::ports_may_suffice() {
+        return false;
+    }
+    let head = skb.address_in(&offset::SK_BUFF_HEAD);
+    // `__tcp_transmit_skb()`
+    let transport = skb.field::<u16>(&offset::SK_BUFF_TRANSPORT_HEADER);
+    let ports = u32::from_be(kread::read(head, transport.into()));
+    !filter::wants_ports((ports >> 16) as u16, ports as u16)
 }
 
 #[inline(always)]
