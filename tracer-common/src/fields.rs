@@ -84,6 +84,10 @@ macro_rules! kernel_fields {
             SOCKET_SK = "socket"."sk";
             MSGHDR_NAME = "msghdr"."msg_name";
             MSGHDR_NAMELEN = "msghdr"."msg_namelen";
+            MSGHDR_ITER = "msghdr"."msg_iter";
+            MSGHDR_ITER_OFFSET = "msghdr"."msg_iter.iov_offset";
+            MSGHDR_ITER_COUNT = "msghdr"."msg_iter.count";
+            MSGHDR_ITER_SEGMENTS = "msghdr"."msg_iter.nr_segs";
             NHC_DEV = "fib_nh_common"."nhc_dev";
             FIB_NH_PARENT = "fib_nh"."nh_parent";
             FIB_INFO_TYPE = "fib_info"."fib_type";

@@ -3,8 +3,9 @@
 //! A row names the hop, the kernel functions that mark it (the first one that the running kernel has is taken, by
 //! fentry or kprobe), the tracepoint that stands in where functions cannot be probed, and for each the reader (a
 //! function in `tracer-ebpf/src/readers`) with the positions of the arguments that it is given. `as Row` says that the
-//! other row's program writes this row's records as well. A row without functions is a tracepoint everywhere. The rows
-//! stand in the order in which a packet passes them; `correlate` relies on it.
+//! other row's program writes this row's records as well. A row without functions is a tracepoint everywhere. `alone` names
+//! a cheaper tracepoint for where the other row's program is not attached for other rows' sake, if the kernel has it. The
+//! rows stand in the order in which a packet passes them; `correlate` relies on it.
 
 /// Calls `$expand` with the rows of the table.
 #[macro_export]
@@ -29,6 +30,7 @@ macro_rules! probe_points {
             TcpSendmsg "tcp_sendmsg" in Tcp, Process;
                 functions ["tcp_sendmsg"] read tcp_send(sk: 0, msg: 1, len: 2);
                 tracepoint as UnixStreamConnect;
+                alone "tcp:tcp_sendmsg_locked" read tcp_takes(sk: 0, msg: 1);
                 about "The send system call enters TCP, which copies the data to the end of the socket's write queue.";
 
             UdpSendmsg "udp_sendmsg" in Udp, Process;
@@ -311,6 +313,9 @@ pub struct ProbePoint {
     pub by_function: Hook<Functions>,
     /// By a tracepoint.
     pub by_tracepoint: Hook<Tracepoint>,
+    /// Where [`by_tracepoint`](Self::by_tracepoint) names another row whose program nothing else needs, a tracepoint that costs less,
+    /// with a program of this row's own.
+    pub alone: Option<Tracepoint>,
     /// What happens there.
     pub about: &'static str,
 }
@@ -334,6 +339,18 @@ impl ProbePoint {
         }
     }
 
+    /// The tracepoints that may mark the hop where these rows are needed, best first, each with the row whose program goes there.
+    pub fn tracepoints(
+        &self,
+        is_needed: impl Fn(&Self) -> bool,
+    ) -> impl Iterator<Item = (Point, Tracepoint)> {
+        let owner = self.program_of(Backend::Tracepoint);
+        let is_there_for = |row: &Self| row.alone.is_none() && row.program_of(Backend::Tracepoint) == owner;
+        let is_alone = !PROBES.iter().any(|row| is_there_for(row) && is_needed(row));
+        let alone = self.alone.filter(|_| is_alone).map(|alone| (self.point, alone));
+        alone.into_iter().chain(self.tracepoint().ok().map(|shared| (owner, shared)))
+    }
+
     /// The row whose program writes this row's records, by that backend.
     pub fn program_of(&self, backend: Backend) -> Point {
         match (backend, self.by_function, self.by_tracepoint) {
@@ -354,7 +371,22 @@ macro_rules! hook {
         })
     };
     ($name:literal $($arg:ident: $index:literal),*) => {
-        Hook::Own(Tracepoint { full_name: $name, args: &[$(Arg { name: stringify!($arg), index: $index }),*] })
+        Hook::Own(tracepoint!($name $($arg: $index),*))
+    };
+}
+
+macro_rules! tracepoint {
+    ($name:literal $($arg:ident: $index:literal),*) => {
+        Tracepoint { full_name: $name, args: &[$(Arg { name: stringify!($arg), index: $index }),*] }
+    };
+}
+
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($value:expr) => {
+        Some($value)
     };
 }
 
@@ -367,6 +399,7 @@ macro_rules! table {
         tracepoint
             $($name:literal read $tp_reader:ident($($tp_arg:ident: $tp_index:literal),*))?
             $(none $no_tracepoint:literal)? $(as $tracepoint_of:ident)?;
+        $(alone $alone:literal read $alone_reader:ident($($alone_arg:ident: $alone_index:literal),*);)?
         about $about:literal;
     )*) => {
         /// A probe point. The order is the order of the path.
@@ -401,6 +434,7 @@ macro_rules! table {
             by_tracepoint: hook!(
                 $($name $($tp_arg: $tp_index),*)? $(none $no_tracepoint)? $(as $tracepoint_of)?
             ),
+            alone: optional!($(tracepoint!($alone $($alone_arg: $alone_index),*))?),
             about: $about,
         }),*];
     };

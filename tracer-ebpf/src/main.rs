@@ -86,11 +86,13 @@ macro_rules! programs {
         tracepoint
             $($name:literal read $tp_reader:ident($($tp_arg:ident: $tp_index:literal),*))?
             $(none $no_tracepoint:literal)? $(as $tracepoint_of:ident)?;
+        $(alone $alone:literal read $alone_reader:ident($($alone_arg:ident: $alone_index:literal),*);)?
         about $about:literal;
     )*) => {$(
         const _: () = {
             $(function_programs!($hop $id $context $reader($($index),*));)?
             $(tracepoint_program!($hop $id $context $tp_reader($($tp_index),*));)?
+            $(tracepoint_program!($hop $id $context $alone_reader($($alone_index),*));)?
         };
     )*};
 }

@@ -59,10 +59,12 @@ macro_rules! programs {
         tracepoint
             $($name:literal read $tp_reader:ident($($tp_arg:ident: $tp_index:literal),*))?
             $(none $no_tracepoint:literal)? $(as $tracepoint_of:ident)?;
+        $(alone $alone:literal read $alone_reader:ident($($alone_arg:ident: $alone_index:literal),*);)?
         about $about:literal;
     )*) => {$(
         const _: () = {
             $(tracepoint_programs!(@ $tp_reader $hop);)?
+            $(tracepoint_programs!(@ $alone_reader $hop);)?
         };
     )*};
 }

@@ -159,13 +159,32 @@ pub(super) fn peeks() -> bool {
     are_seen() && call_peeks()
 }
 
-#[inline(never)]
-fn call_peeks() -> bool {
-    // SAFETY: the task on the CPU is alive, and so is its stack, where the registers are. The verifier knows the helpers
-    // where it comes here.
+/// The system call in which the process on the CPU is. The verifier must know the helpers (since [`are_seen`]).
+#[inline(always)]
+fn current() -> (Call<Typed>, impl Fn(Calls) -> bool) {
+    // SAFETY: the task on the CPU is alive, and so is its stack, where the registers are.
     let call = unsafe { Call { regs: Typed::to(bpf_task_pt_regs(bpf_get_current_task_btf()) as Address) } };
     let number = call.regs.read::<u64>(u64::from(CALL_NUMBER.load())) as u32;
-    let is = |call: Calls| number == element(&SYSTEM_CALLS, call as usize);
+    (call, move |call: Calls| number == element(&SYSTEM_CALLS, call as usize))
+}
+
+/// Whether the call on the CPU was given more vectors than these.
+#[inline(never)]
+pub(super) fn has_more_vectors(these: u64) -> bool {
+    let (call, is) = current();
+    let all = if is(Calls::Writev) {
+        call.argument(2)
+    } else if is(Calls::Sendmsg) {
+        kread::read_user(call.argument(1).wrapping_add(24))
+    } else {
+        these
+    };
+    all > these
+}
+
+#[inline(never)]
+fn call_peeks() -> bool {
+    let (call, is) = current();
     let flags = if is(Calls::Recvfrom) || is(Calls::Recvmmsg) {
         call.argument(3)
     } else if is(Calls::Recvmsg) {

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::{Global, macros::map, maps::LruHashMap};
 use tracer_common::{event::MARK_TO_PEER, probes::Point};
 
-use super::{EMPTY, packets, sched, unix};
+use super::{EMPTY, calls, packets, sched, unix};
 use crate::{
     context::Args,
     filter,
@@ -26,6 +26,26 @@ const MSG_ERRQUEUE: u32 = 0x2000;
 #[inline(always)]
 pub(crate) fn tcp_send(args: &impl Args, probe: Probe, sk: usize, _msg: usize, len: usize) {
     sends_tcp(probe, args.pointer(sk), args.arg(len) as u32);
+}
+
+/// `ITER_IOVEC` of `enum iter_type`: several vectors of a process.
+const VECTORS: u8 = 1;
+
+/// TCP puts data into a segment (`tcp_sendmsg_locked()`, 6.16), under the socket's lock. It comes here for each segment that a call
+/// fills, of which only the first is the call's begin. `seq` and `len` are those of [`tcp_send`].
+#[inline(always)]
+pub(crate) fn tcp_takes(args: &impl Args, probe: Probe, sk: usize, msg: usize) {
+    let msg = args.pointer(msg);
+    // Before there is anything else to know: of a large write most times are not the first.
+    if msg.field::<u64>(&offset::MSGHDR_ITER_OFFSET) != 0 {
+        return;
+    }
+    // At the beginning of a vector that is not the first one the offset is 0 again.
+    let is_vectors = msg.field::<u8>(&offset::MSGHDR_ITER) == VECTORS;
+    if is_vectors && calls::has_more_vectors(msg.field(&offset::MSGHDR_ITER_SEGMENTS)) {
+        return;
+    }
+    sends_tcp(probe, args.pointer(sk), msg.field::<u64>(&offset::MSGHDR_ITER_COUNT) as u32);
 }
 
 #[inline(always)]

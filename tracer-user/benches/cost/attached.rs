@@ -42,7 +42,7 @@ impl Attached {
                 let yardstick = Yardstick::attach(&variant.to_string(), target)?;
                 return Ok(Beginning::Attached(Self::Here(Box::new(yardstick))));
             }
-            Variant::Json | Variant::Summary | Variant::Sample | Variant::Excluded => {
+            Variant::Json | Variant::JsonAny | Variant::Summary | Variant::Sample | Variant::Excluded => {
                 ours::start(variant, target)?
             }
             Variant::BpftracePrint | Variant::BpftraceCount => bpftrace::start(variant, target)?,

@@ -120,11 +120,22 @@ impl Group {
 
     /// What is attached meanwhile.
     pub(crate) fn variants(self) -> &'static [Variant] {
-        use Variant::{Bare, BpftraceCount, BpftracePrint, Empty, Excluded, Json, Sample, Summary, Tcpdump};
+        use Variant::{
+            Bare, BpftraceCount, BpftracePrint, Empty, Excluded, Json, JsonAny, Sample, Summary, Tcpdump,
+        };
         match self {
-            Self::Tcp => {
-                &[Json, Summary, Sample, Excluded, Empty, Bare, BpftracePrint, BpftraceCount, Tcpdump]
-            }
+            Self::Tcp => &[
+                Json,
+                JsonAny,
+                Summary,
+                Sample,
+                Excluded,
+                Empty,
+                Bare,
+                BpftracePrint,
+                BpftraceCount,
+                Tcpdump,
+            ],
             Self::Unix => &[Json, Summary, Sample, Excluded, Empty, Bare, BpftracePrint, BpftraceCount],
             Self::Stream | Self::Connections | Self::Redis => {
                 &[Json, Summary, Sample, Excluded, BpftracePrint, BpftraceCount, Tcpdump]

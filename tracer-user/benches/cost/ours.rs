@@ -32,7 +32,11 @@ pub(crate) fn start(variant: Variant, target: &Target) -> Result<Started> {
         Variant::Sample => command.args(["--sample", SAMPLE]),
         _ => &mut command,
     };
-    command.args(if variant == Variant::Excluded { target.other_filter() } else { target.filter() });
+    command.args(match variant {
+        Variant::Excluded => target.other_filter(),
+        Variant::JsonAny => target.filter_of_any_protocol(),
+        _ => target.filter(),
+    });
     Running::start(command, files, |files| files.ready().exists())
 }
 

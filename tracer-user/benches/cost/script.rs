@@ -2,7 +2,14 @@
 
 use std::fmt::Write as _;
 
+use pathtrace::kernel::btf::Btf;
+
 use crate::{target::Target, variant::Variant};
+
+/// Where calls to send are seen.
+const SYSTEM_CALL: &str = "raw_syscalls:sys_enter";
+/// The same of TCP, since 6.16.
+const TCP_CALL: &str = "tcp:tcp_sendmsg_locked";
 
 /// How each printed line begins.
 pub(crate) const PRINTED: &str = "@ ";
@@ -53,7 +60,7 @@ fn count(tracepoint: &str) -> String {
         "net:netif_receive_skb" => format!(
             "{COUNT} if (@begun[args->skbaddr]) {{ @ns = hist(nsecs - @begun[args->skbaddr]); delete(@begun[args->skbaddr]); }}"
         ),
-        "raw_syscalls:sys_enter" => format!("{COUNT} @sent[tid] = nsecs;"),
+        SYSTEM_CALL | TCP_CALL => format!("{COUNT} @sent[tid] = nsecs;"),
         "skb:skb_copy_datagram_iovec" => format!("{COUNT} @ns = hist(nsecs - @woken[tid]);"),
         "sched:sched_switch" => format!("{COUNT} @woken[args->next_pid] = nsecs;"),
         _ => COUNT.to_owned(),
@@ -65,13 +72,23 @@ fn count(tracepoint: &str) -> String {
 fn places(target: &Target) -> Vec<Place> {
     let any = |name: &str| any(target.processes, |process| format!("{name} == \"{process}\""));
     let is_send = "(args->id == 1 || args->id == 44 || args->id == 46 || args->id == 20)";
-    let mut places = vec![
+    let call = if !target.ports.is_empty() && has_tcp_call() {
         Place {
-            tracepoint: "raw_syscalls:sys_enter",
+            tracepoint: TCP_CALL,
+            wanted: format!("if ({})", any("comm")),
+            address: "args->skb_addr",
+            len: "args->msg_left",
+        }
+    } else {
+        Place {
+            tracepoint: SYSTEM_CALL,
             wanted: format!("if ({is_send} && ({}))", any("comm")),
             address: "args->args[0]",
             len: "args->args[2]",
-        },
+        }
+    };
+    let mut places = vec![
+        call,
         Place {
             tracepoint: "sched:sched_waking",
             wanted: format!("if ({})", any("args->comm")),
@@ -143,6 +160,11 @@ fn places(target: &Target) -> Vec<Place> {
         len: "args->family",
     });
     places
+}
+
+fn has_tcp_call() -> bool {
+    let name = TCP_CALL.rsplit(':').next().unwrap_or(TCP_CALL);
+    Btf::running().is_ok_and(|btf| btf.tracepoint_args(name).is_some())
 }
 
 fn any(of: &[&str], one: impl Fn(&str) -> String) -> String {

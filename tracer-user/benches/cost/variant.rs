@@ -13,6 +13,8 @@ pub(crate) enum Variant {
     Bare,
     /// pathtrace, each path as JSON, to a file.
     Json,
+    /// The same where no protocol is asked for: UDP of that port is wanted, too.
+    JsonAny,
     /// pathtrace, only the summary.
     Summary,
     /// pathtrace, one message of 64.
@@ -40,6 +42,7 @@ impl fmt::Display for Variant {
             Self::Empty => "empty",
             Self::Bare => "bare",
             Self::Json => "json",
+            Self::JsonAny => "json-any",
             Self::Summary => "summary",
             Self::Sample => "sample",
             Self::Excluded => "excluded",

@@ -8,8 +8,7 @@ use aya::{
     maps::{MapData, RingBuf},
     programs::BtfTracePoint,
 };
-use pathtrace::filter::{Filter, UnixName};
-use tracer_common::probes::{Backend, PROBES};
+use tracer_common::probes::{PROBES, Point, Tracepoint};
 
 use crate::target::Target;
 
@@ -31,13 +30,16 @@ impl Yardstick {
             EbpfLoader::new().map_max_entries("RECORDS", BUFFER_BYTES).load(OBJECT).context("cannot load")?;
         let records = programs.take_map("RECORDS").context("the object has no map RECORDS")?;
         let btf = Btf::parse_file("/sys/kernel/btf/vmlinux", Endianness::default())?;
-        let names = target.names.iter().map(|name| UnixName::of_abstract(name.as_bytes())).collect();
-        let filter = Filter::either(target.ports.clone(), names)?;
+        let kernel = pathtrace::kernel::btf::Btf::running()?;
+        let filter = target.understood()?;
         // Several points may share a program.
         let mut attached = HashSet::new();
         for point in PROBES.iter().filter(|point| filter.needs(point)) {
-            let Ok(tracepoint) = point.tracepoint() else { continue };
-            let name = format!("{kind}_{}", point.program_of(Backend::Tracepoint).row().hop);
+            let is_there = |(_, it): &(Point, Tracepoint)| kernel.tracepoint_args(it.name()).is_some();
+            let Some((owner, tracepoint)) = point.tracepoints(|row| filter.needs(row)).find(is_there) else {
+                continue;
+            };
+            let name = format!("{kind}_{}", owner.row().hop);
             if !attached.insert(name.clone()) {
                 continue;
             }

@@ -16,7 +16,7 @@ use std::{
 };
 
 use aya::{Btf as LoaderBtf, Ebpf, Endianness};
-use tracer_common::probes::{Arg, Backend, PROBES, ProbePoint, Tracepoint};
+use tracer_common::probes::{Arg, Backend, PROBES, Point, ProbePoint, Tracepoint};
 
 use super::{
     CollectError, Plan,
@@ -44,7 +44,7 @@ pub(super) fn attach_all(
     btf: &Btf,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Coverage, CollectError> {
-    let needed: Vec<&ProbePoint> = PROBES.iter().filter(|point| plan.filter.needs(point)).collect();
+    let needed: Vec<&'static ProbePoint> = PROBES.iter().filter(|point| plan.filter.needs(point)).collect();
     let kernel = Kernel::new(btf, &needed)?;
     let programs = Programs::of(ebpf);
     let threads = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_THREADS);
@@ -75,6 +75,8 @@ pub(super) fn attach_all(
 struct Kernel<'a> {
     btf: &'a Btf,
     loader_btf: LoaderBtf,
+    /// The points that are asked for.
+    needed: &'a [&'static ProbePoint],
     /// All functions that may be probed.
     functions: Vec<&'static str>,
     /// Which of them there are, for kprobes; or why there are no kprobes. The list that says so is long, so it is not read
@@ -115,20 +117,21 @@ fn try_backend(
     backend: Backend,
     kernel: &Kernel<'_>,
 ) -> Result<String, String> {
-    // What to attach to, and how people call it.
-    let (target, shown) = match backend {
-        Backend::Fentry => kernel.fentry_target(point).map(|name| (name.clone(), name)),
-        Backend::Kprobe => kernel.kprobe_target(point).map(|name| (name.clone(), name)),
-        Backend::Tracepoint => {
-            kernel.tracepoint_target(point).map(|it| (it.name().to_owned(), it.full_name.to_owned()))
-        }
+    // Whose program, what to attach to, and how people call it.
+    let owner = point.program_of(backend);
+    let (owner, target, shown) = match backend {
+        Backend::Fentry => kernel.fentry_target(point).map(|name| (owner, name.clone(), name)),
+        Backend::Kprobe => kernel.kprobe_target(point).map(|name| (owner, name.clone(), name)),
+        Backend::Tracepoint => kernel
+            .tracepoint_target(point)
+            .map(|(owner, it)| (owner, it.name().to_owned(), it.full_name.to_owned())),
     }?;
-    let name = format!("{}_{}", backend.name(), point.program_of(backend).row().hop);
+    let name = format!("{}_{}", backend.name(), owner.row().hop);
     programs.attach(&name, &target, &kernel.loader_btf).map(|()| shown)
 }
 
 impl<'a> Kernel<'a> {
-    fn new(btf: &'a Btf, needed: &[&ProbePoint]) -> Result<Self, CollectError> {
+    fn new(btf: &'a Btf, needed: &'a [&'static ProbePoint]) -> Result<Self, CollectError> {
         let functions: Vec<&str> = needed
             .iter()
             .filter_map(|point| point.functions().ok())
@@ -136,14 +139,14 @@ impl<'a> Kernel<'a> {
             .collect();
         let tracepoints: Vec<&str> = needed
             .iter()
-            .filter_map(|point| point.tracepoint().ok())
+            .flat_map(|point| point.tracepoint().ok().into_iter().chain(point.alone))
             .map(|tracepoint| tracepoint.name())
             .collect();
         // The loader looks names up from the first type to the last: where nothing else has a name, that is soon done.
         let skeleton = btf.skeleton(&functions, &tracepoints);
         let loader_btf = LoaderBtf::parse(&skeleton, Endianness::default())
             .map_err(|error| CollectError::LoaderBtf(chain(&error)))?;
-        Ok(Self { btf, loader_btf, functions, symbols: OnceLock::new() })
+        Ok(Self { btf, loader_btf, needed, functions, symbols: OnceLock::new() })
     }
 
     /// The symbols that kprobes can be set on. Without symbols there are no kprobes; the others go on.
@@ -192,14 +195,29 @@ impl<'a> Kernel<'a> {
         Err(reason)
     }
 
-    fn tracepoint_target(&self, point: &ProbePoint) -> Result<Tracepoint, String> {
-        let tracepoint = point.tracepoint()?;
+    fn tracepoint_target(&self, point: &ProbePoint) -> Result<(Point, Tracepoint), String> {
+        let mut reason = point.tracepoint().map(|_| String::new())?;
+        for (owner, tracepoint) in self.tracepoints(point) {
+            match self.has(tracepoint) {
+                Ok(()) => return Ok((owner, tracepoint)),
+                Err(differs) => reason = differs,
+            }
+        }
+        Err(reason)
+    }
+
+    /// Those that may mark the hop, best first.
+    fn tracepoints(&self, point: &ProbePoint) -> impl Iterator<Item = (Point, Tracepoint)> {
+        point.tracepoints(|row| self.needed.iter().any(|needed| needed.point == row.point))
+    }
+
+    /// Whether there is a tracepoint with what its reader takes.
+    fn has(&self, tracepoint: Tracepoint) -> Result<(), String> {
         let args = self
             .btf
             .tracepoint_args(tracepoint.name())
             .ok_or_else(|| format!("this kernel has no tracepoint {}", tracepoint.full_name))?;
-        check_args(tracepoint.full_name, tracepoint.args, &args)?;
-        Ok(tracepoint)
+        check_args(tracepoint.full_name, tracepoint.args, &args)
     }
 }
 

@@ -1,15 +1,15 @@
 //! Every packet, once, with its hops in order.
 
 use std::{
-    collections::BTreeSet,
-    io::{Read as _, Write as _},
+    collections::{BTreeMap, BTreeSet},
+    io::{IoSlice, Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     os::fd::AsRawFd as _,
     os::unix::net::{UnixListener, UnixStream},
     thread,
 };
 
-use crate::support::{Sniffer, Trace, backends, free_port, hops, ping_pong, stream};
+use crate::support::{Sniffer, Trace, backends, free_port, hops, kernel, ping_pong, stream};
 
 /// The hops of a TCP segment with data, in order, of which tracepoints do not show `ip_queue_xmit` and `process_backlog`.
 const WAY: [&str; 9] = [
@@ -76,6 +76,65 @@ fn a_stream_of_large_writes_is_whole() {
         let sent: u64 = said.data().map(|path| path["len"].as_u64().unwrap()).sum();
         assert!(sent >= BYTES as u64, "all bytes: {sent}");
     }
+}
+
+/// By a tracepoint that fires for each segment that a call fills, and by whatever else sees calls.
+#[test]
+fn each_call_is_seen_once_however_its_data_lies() {
+    const ROUNDS: usize = 8;
+    /// Calls of so many vectors of so many bytes: what fills several segments, and ends a segment where a vector ends.
+    const CALLS: [(usize, usize); 5] = [(1, 1), (16, 4096), (1, 200_000), (2, 60_000), (100, 1000)];
+    for backend in backends() {
+        for protocol in [&[][..], &["--proto", "tcp"]] {
+            let port = free_port();
+            let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+            let port = port.to_string();
+            let trace = Trace::start(&backend, &[&["--port", &port], protocol].concat());
+            let listener = TcpListener::bind(at).unwrap();
+            let mut client = TcpStream::connect(at).unwrap();
+            let (mut server, _) = listener.accept().unwrap();
+            for _ in 0..ROUNDS {
+                for (vectors, bytes) in CALLS {
+                    let data = vec![0; bytes];
+                    let reader = thread::spawn(move || {
+                        server.read_exact(&mut vec![0; vectors * bytes]).unwrap();
+                        server
+                    });
+                    let data = vec![IoSlice::new(&data); vectors];
+                    assert_eq!(client.write_vectored(&data).unwrap(), vectors * bytes, "a socket that waits");
+                    server = reader.join().unwrap();
+                }
+            }
+            drop((client, server));
+            let said = trace.stop();
+            said.assert_whole();
+            let mut sent = BTreeMap::new();
+            for path in said.data() {
+                assert_eq!(hops(path)[0], "tcp_sendmsg", "{backend} {protocol:?}: {path}");
+                *sent.entry(path["time_ns"].as_u64().unwrap()).or_insert(0) += path["len"].as_u64().unwrap();
+            }
+            let sent: Vec<usize> = sent.into_values().map(|bytes| usize::try_from(bytes).unwrap()).collect();
+            let calls = CALLS.map(|(vectors, bytes)| vectors * bytes).repeat(ROUNDS);
+            assert_eq!(sent, calls, "{backend} {protocol:?}");
+        }
+    }
+}
+
+/// Whoever only asks for TCP on a kernel whose functions cannot be probed does not make each system call of the machine slower.
+#[test]
+fn for_tcp_alone_no_system_call_is_looked_at() {
+    let port = free_port();
+    let call = |args: &[&str]| {
+        let trace = Trace::start("tracepoint", &[&["--port", &port.to_string()], args].concat());
+        ping_pong((Ipv4Addr::LOCALHOST, port).into(), 1, 10);
+        let said = trace.stop();
+        said.assert_whole();
+        said.data().next().unwrap()["hops"][0]["function"].as_str().unwrap().to_owned()
+    };
+    let alone = if kernel() < (6, 16) { "raw_syscalls:sys_enter" } else { "tcp:tcp_sendmsg_locked" };
+    assert_eq!(call(&["--proto", "tcp"]), alone);
+    assert_eq!(call(&["--proto", "tcp", "--proto", "udp"]), "raw_syscalls:sys_enter");
+    assert_eq!(call(&[]), "raw_syscalls:sys_enter");
 }
 
 #[test]

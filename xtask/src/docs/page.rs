@@ -47,8 +47,15 @@ fn in_the_kernel(row: &Row) -> String {
         Way::At { .. } => "Tracepoint, where functions cannot be probed",
         Way::Nowhere(_) => "Tracepoint",
     };
+    let alone = row.alone.as_ref().map_or_else(String::new, |it| way(&alone(row), it));
     way("Function, probed at its entry by fentry or kprobe", &row.functions)
         + &way(stands_in, &row.tracepoint)
+        + &alone
+}
+
+/// When the other tracepoint is taken.
+fn alone(row: &Row) -> String {
+    format!("Tracepoint where only {} are traced, if the kernel has it", row.traffic)
 }
 
 /// An item of the list. Where there is nothing, how it would be probed does not matter.

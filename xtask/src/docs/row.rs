@@ -12,6 +12,8 @@ pub(super) struct Row {
     pub(super) about: &'static str,
     pub(super) functions: Way,
     pub(super) tracepoint: Way,
+    /// Where the tracepoint's program is another hop's that is not asked for.
+    pub(super) alone: Option<Way>,
 }
 
 /// What a row has for a kind of probe.
@@ -53,6 +55,7 @@ impl Row {
             about: probe.about,
             functions,
             tracepoint,
+            alone: probe.alone.map(|it| Way::At { names: vec![it.full_name], args: it.args, by: None }),
         }
     }
 

@@ -21,6 +21,7 @@ fn rows() -> [Row; 3] {
         about: "Sorts packets.",
         functions: Way::At { names: vec!["__sort", "sort"], args: ARGS, by: None },
         tracepoint: Way::At { names: vec!["net:sorted"], args: &ARGS[..1], by: None },
+        alone: None,
     };
     let ship = Row {
         point: Point::IpQueueXmit,
@@ -28,6 +29,7 @@ fn rows() -> [Row; 3] {
         about: "Ships packets.",
         functions: Way::At { names: vec!["ship"], args: &ARGS[..1], by: Some("sort") },
         tracepoint: Way::Nowhere("nothing lies there"),
+        alone: Some(Way::At { names: vec!["ship:leaves"], args: &ARGS[..1], by: None }),
         ..row.clone()
     };
     let functions = Way::Nowhere("each postman has a function of his own");

@@ -38,7 +38,7 @@ fn every_function_takes_what_its_reader_reads() {
 #[test]
 fn every_tracepoint_takes_what_its_reader_reads() {
     let Some(btf) = running() else { return };
-    for tracepoint in PROBES.iter().filter_map(|probe| probe.tracepoint().ok()) {
+    for tracepoint in PROBES.iter().flat_map(|probe| probe.tracepoint().ok().into_iter().chain(probe.alone)) {
         if let Some(actual) = btf.tracepoint_args(tracepoint.name()) {
             assert_eq!(check_args(tracepoint.name(), tracepoint.args, &actual), Ok(()));
         }
