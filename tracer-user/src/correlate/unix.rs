@@ -177,6 +177,8 @@ impl Correlator {
     fn queue_is_empty(&mut self, sk: u64, now_ns: u64) {
         let Some(socket) = self.unix.sockets.get_mut(&sk) else { return };
         socket.empty_ns = now_ns;
+        let early = socket.only.and_then(|key| self.in_flight.get(key)?.message()).is_some_and(|it| it.early);
+        socket.taken = -isize::from(early);
         if socket.live == 0 {
             return;
         }
@@ -255,6 +257,7 @@ impl Correlator {
     fn unix_readable(&mut self, record: &UnixRecord, hop: Hop) {
         let listens = record.marks & MARK_LISTENS != 0;
         let call = self.unix.calls.get(&record.tid).copied().filter(|call| wakes(call, record, listens));
+        self.count_taken(record, call);
         let Some(call) = call else { return self.woken_without_call(record, hop) };
         if self.in_flight.get(call.packet).is_none() {
             // Its path has ended. What is read of this is not to be taken for anybody else's.
@@ -277,6 +280,22 @@ impl Correlator {
         }
         self.buffer_queued(call, record);
         self.close_if_full(record.tid);
+    }
+
+    /// A wake-up for a datagram that does not see it: it was taken, or another one is behind it, which has a wake-up of its own.
+    fn count_taken(&mut self, record: &UnixRecord, call: Option<Call>) {
+        if record.socket_type == STREAM || call.is_some_and(|call| call.connects) {
+            return;
+        }
+        let Some(sk) = call.map(|call| call.sk).or((record.peer != 0).then_some(record.peer)) else {
+            // Nor is it known whose it is.
+            self.unix.stranger_ns = record.time_ns;
+            return;
+        };
+        let is_seen = record.skb != 0 && record.peer == sk && !self.unix.buffers.contains_key(&record.skb);
+        if !is_seen {
+            self.unix.socket(sk).taken += 1;
+        }
     }
 
     fn queue_nobodys(&mut self, record: &UnixRecord) {

@@ -5,7 +5,7 @@ use tracer_common::event::{AUX_UNKNOWN, MARK_TAKEN, UnixRecord};
 use super::{
     super::{
         Correlator,
-        in_flight::{Packet, PacketKey},
+        in_flight::{InFlight, Packet, PacketKey},
     },
     STREAM,
     sockets::{Buffer, Socket, UnixSockets},
@@ -73,8 +73,11 @@ impl Correlator {
     /// Data is read that was not seen to be queued: it was there before the trace, or a call under way has queued it and
     /// has not come to wake the reader, or it had been taken when the reader was woken. Says whose it is.
     fn read_early(&mut self, record: &UnixRecord) -> Option<PacketKey> {
-        let lost = self.lost;
+        let (lost, stranger_ns) = (self.lost, self.unix.stranger_ns);
         let socket = self.unix.sockets.get_mut(&record.sk)?;
+        let is_datagram = record.socket_type != STREAM;
+        let to_come = socket.taken;
+        socket.taken -= isize::from(is_datagram);
         let may_be = |key: &PacketKey| {
             self.in_flight
                 .get(*key)
@@ -90,8 +93,18 @@ impl Correlator {
         let early = socket.only.filter(|only| {
             self.in_flight.get(*only).and_then(Packet::message).is_some_and(|message| message.early)
         });
+        // Others that were taken, or that calls under way have queued, of messages that cannot be told apart.
+        let is_told_apart = |key| is_told_apart(&self.in_flight, key);
+        let to_come_of_one =
+            isize::from(socket.unseen.is_some_and(is_told_apart)) - isize::from(early.is_some());
+        let others =
+            to_come > to_come_of_one || socket.open > usize::from(socket.only.is_some_and(is_told_apart));
         // It may be what was read before, or was queued when records were lost.
-        let may_be_older = socket.is_peeked || was_read || lost.is_after(socket.empty_ns);
+        let may_be_older = socket.is_peeked
+            || was_read
+            || is_datagram && others
+            || is_datagram && stranger_ns > socket.empty_ns
+            || lost.is_after(socket.empty_ns);
         if let Some(early) = early {
             self.entangle(early);
             return None;
@@ -140,6 +153,11 @@ impl Correlator {
         packet.len = queued;
         self.end(key, None);
     }
+}
+
+/// Whether a message is in flight, and its reads are known.
+fn is_told_apart(in_flight: &InFlight, key: PacketKey) -> bool {
+    in_flight.get(key).is_some_and(|packet| packet.doubt != Some(Incomplete::Entangled))
 }
 
 /// Whether the data that is read may be what a message has queued.

@@ -50,6 +50,9 @@ pub(super) struct Socket {
     pub(super) unseen: Option<PacketKey>,
     /// Its last `sk_buff` that was read to its end, and the bytes in it.
     pub(super) last_read: (u64, u32),
+    /// Wake-ups for datagrams that had been taken, less the copies of datagrams that nobody had seen being queued: how many there are to
+    /// come. Less than 0 while calls have not come to their wake-ups.
+    pub(super) taken: isize,
     /// When nothing that it had sent waited to be read, ns.
     pub(super) empty_ns: u64,
     /// The receiver has read an `sk_buff` twice, so it peeks (`MSG_PEEK`): a copy does not say that the `sk_buff` is gone.
@@ -68,6 +71,8 @@ pub(in crate::correlate) struct UnixSockets {
     pub(super) prune_at: usize,
     /// Connections that wait to be accepted, by the socket that connects.
     pub(super) connecting: HashMap<u64, PacketKey>,
+    /// When a datagram was last taken before its wake-up of which neither the call nor the sender's socket was seen, ns.
+    pub(super) stranger_ns: u64,
 }
 
 impl UnixSockets {
@@ -80,6 +85,7 @@ impl UnixSockets {
             buffers: HashMap::new(),
             prune_at: SLACK,
             connecting: HashMap::new(),
+            stranger_ns: 0,
         }
     }
 
@@ -139,6 +145,8 @@ impl UnixSockets {
             if socket.only == Some(key) {
                 socket.only = None;
             }
+            // Copies of what was there before the trace were of no call.
+            socket.taken = socket.taken.max(0_isize.saturating_sub_unsigned(socket.open));
         }
     }
 

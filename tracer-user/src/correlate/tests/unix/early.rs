@@ -132,6 +132,12 @@ fn of_two_datagrams_that_two_threads_have_taken_nobody_knows_which_is_which() {
     copy_datagram(&mut kernel, DGRAM, READER, 0xb0, 100, 100);
     wake_datagram(&mut kernel, DGRAM, TID, 0, 0, 0);
     assert_eq!(reasons(&kernel.paths()), [Some(Incomplete::Entangled); 2]);
+    // The other copy may be of a third one, too, which is sent meanwhile.
+    send_datagram(&mut kernel, DGRAM, TID, 100);
+    wake_datagram(&mut kernel, DGRAM, TID, 0, 0, 0);
+    copy_datagram(&mut kernel, DGRAM, READER, 0xa0, 100, 100);
+    assert_eq!(reasons(&kernel.paths()), [Some(Incomplete::Entangled)]);
+    copy_datagram(&mut kernel, DGRAM, READER, 0xc0, 100, 100);
     // Their lengths tell them apart.
     send_datagram(&mut kernel, DGRAM, TID, 100);
     wake_datagram(&mut kernel, DGRAM, TID, 0, 0, 0);
