@@ -27,6 +27,9 @@ const SLACK: usize = 1024;
 /// A call sends its datagram before it comes back; emulated machines take milliseconds. ns.
 const CALL_NS: u64 = 100_000_000;
 
+/// A thread that has taken a datagram has copied it, and says so, within this time. ns.
+const TAKEN_NS: u64 = 2_000_000_000;
+
 /// No network has a smaller MTU: what is shorter is no fragment but the last, which has no header.
 const SMALLEST_FRAGMENT: u32 = 500;
 
@@ -66,8 +69,13 @@ struct Queue {
     head: Option<PacketKey>,
     /// The thread that reads.
     reader: Option<u32>,
-    /// Several threads read.
+    /// Several threads are known to read.
     is_shared: bool,
+    /// How many datagrams were gone of which no thread has said that it has read them. Less than 0 if threads have read some that are
+    /// still in `coming`.
+    unreported: isize,
+    /// When one was gone that nobody had said to have read, ns.
+    unreported_ns: u64,
 }
 
 /// A datagram that was seen in a queue.
@@ -105,6 +113,22 @@ impl Queue {
             queued.is_suspect = true;
         }
         usize::from(is_head)
+    }
+
+    /// So many more are gone, and a thread says that it has read one of all that are. Says whether that may be one that was gone
+    /// before. `is_empty`: nothing is left in the queue.
+    fn report(&mut self, gone: usize, is_empty: bool, time_ns: u64) -> bool {
+        let is_over = self.is_shared && time_ns.saturating_sub(self.unreported_ns) > TAKEN_NS;
+        let before = if is_over { 0 } else { self.unreported };
+        let least = 0_isize.saturating_sub_unsigned(self.coming.len());
+        self.unreported = before.saturating_add_unsigned(gone).saturating_sub(1).max(least);
+        if gone > 1 {
+            self.unreported_ns = time_ns;
+        } else if is_empty && !self.is_shared {
+            // It is the only one that takes any.
+            self.unreported = 0;
+        }
+        before > 0
     }
 
     fn len(&self) -> usize {
@@ -208,7 +232,7 @@ impl Datagrams {
     ///
     /// A read takes the first datagram of the queue, so what it has taken is the one before the next. With none left, it is
     /// the only one that was there: what came after the read may have interrupted its record. Where two are gone at once,
-    /// two threads have read. If none that was seen in the queue is gone, it was taken before it was seen there: that may
+    /// two threads have read, of which the other has not said so yet: its read may be said after one of a third datagram. If none that was seen in the queue is gone, it was taken before it was seen there: that may
     /// be the one that is coming, unless there are several, or the socket takes from others as well (`record.aux` is 0),
     /// or others may have come unseen, as records were lost.
     pub(super) fn read(
@@ -222,6 +246,9 @@ impl Datagrams {
         let before = queue.len();
         queue.is_shared |= queue.reader.replace(record.tid).is_some_and(|reader| reader != record.tid);
         let was_known = queue.known_ns.is_some_and(|known_ns| !lost.is_after(known_ns));
+        // Of what was lost threads may have taken some that they have not read yet.
+        let may_lack =
+            lost.is_after(record.time_ns.saturating_sub(TAKEN_NS).min(queue.known_ns.unwrap_or(0)));
         let head = queue.head.take();
         let gone = queue.gone(record, head, in_flight);
         let mut taken: Vec<Queued> = queue.queued.drain(..gone).collect();
@@ -231,6 +258,16 @@ impl Datagrams {
             let coming = queue.coming.extract_if(.., |coming| was_there(coming));
             taken.extend(coming.map(|(key, at_ns)| Queued { key, at_ns, is_suspect: queue.is_shared }));
         } else if may_be_coming && queue.is_shared {
+            for taken in &mut taken {
+                taken.is_suspect = true;
+            }
+        }
+        let is_empty = record.skb == 0;
+        let may_be_earlier = queue.report(taken.len(), is_empty, record.time_ns);
+        // A single reader has read what was in the queue before, and is not any more. Several may have taken it one after the other,
+        // and where others come as well, it is not known which of them has read those.
+        let is_unsure = may_be_earlier && (queue.is_shared || gone == 0);
+        if is_unsure || queue.is_shared && (record.aux != NO_STRANGERS || may_lack) {
             for taken in &mut taken {
                 taken.is_suspect = true;
             }
@@ -246,8 +283,9 @@ impl Datagrams {
         }
     }
 
-    /// A datagram has ended otherwise.
-    pub(super) fn forget(&mut self, flow: Option<Flow>, key: PacketKey) {
+    /// A datagram has ended otherwise. `was_taken`: if it was not dropped, a thread has taken it, or will, and will say so; `last_ns`:
+    /// when it was last seen.
+    pub(super) fn forget(&mut self, flow: Option<Flow>, key: PacketKey, was_taken: bool, last_ns: u64) {
         let queue = flow.and_then(|flow| self.readers.get(&end(flow))).and_then(|sk| self.queues.get_mut(sk));
         let Some(queue) = queue else { return };
         let before = queue.len();
@@ -258,7 +296,12 @@ impl Datagrams {
         } else if let Some(at) = queue.queued.iter().rposition(|queued| queued.key == key) {
             queue.queued.remove(at);
         }
-        self.waiting -= before - queue.len();
+        let forgotten = before - queue.len();
+        if was_taken {
+            queue.unreported = queue.unreported.saturating_add_unsigned(forgotten);
+            queue.unreported_ns = queue.unreported_ns.max(last_ns);
+        }
+        self.waiting -= forgotten;
     }
 
     /// Forgets what has ended otherwise than by being read.

@@ -350,7 +350,8 @@ impl Correlator {
             packet.on_devices.iter().map(|(netns, ifindex)| self.names.device(*netns, *ifindex)).collect();
         if awaited && !packet.is_tcp && (incomplete.is_some() || packet.dropped.is_some()) {
             let flow = waits_on.and_then(|flow| self.flows.get(flow)).map(FlowState::flow);
-            self.datagrams.forget(flow, key);
+            let was_taken = packet.dropped.is_none();
+            self.datagrams.forget(flow, key, was_taken, packet.last_ns());
         }
         let icmp = flow.and_then(|state| packet.header.icmp(state.protocol()));
         let path = Path {

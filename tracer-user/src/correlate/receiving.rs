@@ -118,6 +118,11 @@ impl Correlator {
         self.settle_if(|packet| packet.read_on() == Some(flow) && !is_after(packet.end_seq(), seq));
     }
 
+    /// Somebody reads from a UDP socket, who may have taken any datagram that was received by now.
+    pub(super) fn settle_datagrams(&mut self, now_ns: u64) {
+        self.settle_if(|packet| !packet.is_tcp && packet.last_ns() <= now_ns);
+    }
+
     fn settle_if(&mut self, is_settled: impl Fn(&Packet) -> bool) {
         if self.receiving.settles_on.is_empty() {
             return;

@@ -84,6 +84,13 @@ fn read_len(kernel: &mut Kernel, tid: u32, len: u32, next: u64) -> u64 {
     kernel.hop(record)
 }
 
+/// The same on a socket that only wanted datagrams come to.
+fn read_wanted(kernel: &mut Kernel, tid: u32, len: u32, next: u64) -> u64 {
+    let record =
+        HopRecord { sk: RECEIVER, skb: next, seq: len, tgid: 60, tid, aux: 1, ..empty(Point::UdpRecvmsg, 0) };
+    kernel.hop(record)
+}
+
 fn lens(paths: &[Path]) -> Vec<u32> {
     paths.iter().map(|path| path.len).collect()
 }
@@ -257,20 +264,20 @@ fn concurrent_readers_are_entangled() {
     arrive(&mut kernel, datagram(0xb0, FLOW, 10));
     arrive(&mut kernel, datagram(0xc0, FLOW, 10));
     // Two threads have taken one each.
-    read_len(&mut kernel, OTHER_READER, 10, 0xc0);
-    read_len(&mut kernel, READER, 10, 0xc0);
+    read_wanted(&mut kernel, OTHER_READER, 10, 0xc0);
+    read_wanted(&mut kernel, READER, 10, 0xc0);
     let paths = kernel.paths();
     assert_eq!(reasons(&paths), [Some(Incomplete::Entangled); 2]);
     assert!(paths.iter().all(|path| hops(path) == WAY[..7]), "{paths:#?}");
-    read_len(&mut kernel, READER, 10, 0);
+    read_wanted(&mut kernel, READER, 10, 0);
     assert_eq!(kernel.path().incomplete, None);
 
     // One takes the first, and before its record comes, the other takes the next one, whose record comes first.
     arrive(&mut kernel, datagram(0xa0, FLOW, 10));
     arrive(&mut kernel, datagram(0xb0, FLOW, 10));
-    read_len(&mut kernel, READER, 10, 0);
+    read_wanted(&mut kernel, READER, 10, 0);
     assert_eq!(reasons(&kernel.paths()), [Some(Incomplete::Entangled); 2]);
-    read_len(&mut kernel, OTHER_READER, 10, 0xb0);
+    read_wanted(&mut kernel, OTHER_READER, 10, 0xb0);
     assert_eq!(kernel.paths(), []);
 }
 
