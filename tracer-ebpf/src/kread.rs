@@ -211,8 +211,14 @@ pub(crate) trait Pointer: Fields {
 
     /// One to this address.
     fn to(address: Address) -> Self;
+    /// As the verifier knows it.
+    fn held(self) -> Address;
+
     /// Where it points to, as a number.
-    fn address(self) -> Address;
+    #[inline(always)]
+    fn address(self) -> Address {
+        as_number(self.held())
+    }
 
     /// Reads a field that points to a struct.
     #[inline(always)]
@@ -228,7 +234,10 @@ pub(crate) trait Pointer: Fields {
     }
 
     /// The struct that lies within this one.
-    fn inner(self, field: &Global<u32>) -> Self;
+    #[inline(always)]
+    fn inner(self, field: &Global<u32>) -> Self {
+        Self::to(self.held().wrapping_add(u64::from(field.load())))
+    }
 
     /// The same memory as what the verifier does not know: the larger struct that this one is the beginning of.
     #[inline(always)]
@@ -237,7 +246,10 @@ pub(crate) trait Pointer: Fields {
     }
 
     /// Whether it points to nothing. Of some pointers the verifier wants to know before their fields are loaded.
-    fn is_null(self) -> bool;
+    #[inline(always)]
+    fn is_null(self) -> bool {
+        self.held() == 0
+    }
 }
 
 /// A pointer that a program was given, which newer kernels' helpers want as they want it trusted.
@@ -291,23 +303,13 @@ impl Pointer for Typed {
     }
 
     #[inline(always)]
-    fn address(self) -> Address {
-        as_number(self.0)
+    fn held(self) -> Address {
+        self.0
     }
 
     #[inline(always)]
     fn pointer(self, field: &Global<u32>) -> Walked {
         Walked(self.0).pointer(field)
-    }
-
-    #[inline(always)]
-    fn is_null(self) -> bool {
-        self.0 == 0
-    }
-
-    #[inline(always)]
-    fn inner(self, field: &Global<u32>) -> Self {
-        Self(self.0.wrapping_add(u64::from(field.load())))
     }
 }
 
@@ -328,18 +330,8 @@ impl Pointer for Walked {
     }
 
     #[inline(always)]
-    fn address(self) -> Address {
-        as_number(self.0)
-    }
-
-    #[inline(always)]
-    fn is_null(self) -> bool {
-        self.0 == 0
-    }
-
-    #[inline(always)]
-    fn inner(self, field: &Global<u32>) -> Self {
-        Self(self.0.wrapping_add(u64::from(field.load())))
+    fn held(self) -> Address {
+        self.0
     }
 }
 
@@ -369,18 +361,13 @@ impl Pointer for Raw {
     }
 
     #[inline(always)]
-    fn address(self) -> Address {
+    fn held(self) -> Address {
         self.0
     }
 
     #[inline(always)]
-    fn is_null(self) -> bool {
-        self.0 == 0
-    }
-
-    #[inline(always)]
-    fn inner(self, field: &Global<u32>) -> Self {
-        Self(self.0.wrapping_add(u64::from(field.load())))
+    fn address(self) -> Address {
+        self.0
     }
 }
 

@@ -196,18 +196,19 @@ pub struct ReportArgs {
     pub output: OutputArgs,
 }
 
-/// Which traffic. Each option can be repeated: any of its values will do; of different options all must hold.
+/// Which traffic. Each option can be repeated: any of its values will do; of different options all must hold. What cannot have a comma
+/// in it may be given with commas between.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Filters (repeat one: any of its values; different ones: all must hold)")]
 pub struct FilterArgs {
     /// Only packets with this port at either end: a number, or a name such as http
-    #[arg(short = 'P', long = "port", value_name = "PORT")]
+    #[arg(short = 'P', long = "port", value_name = "PORT", value_delimiter = ',')]
     pub ports: Vec<String>,
     /// Only packets from this port
-    #[arg(long = "sport", value_name = "PORT")]
+    #[arg(long = "sport", value_name = "PORT", value_delimiter = ',')]
     pub source_ports: Vec<String>,
     /// Only packets to this port
-    #[arg(long = "dport", value_name = "PORT")]
+    #[arg(long = "dport", value_name = "PORT", value_delimiter = ',')]
     pub destination_ports: Vec<String>,
     /// Only packets with this address at either end: an address, a range such as 10.0.0.0/8, or a host's name
     #[arg(long = "host", value_name = "ADDR")]
@@ -219,13 +220,13 @@ pub struct FilterArgs {
     #[arg(long = "daddr", value_name = "ADDR")]
     pub destination_addresses: Vec<String>,
     /// Only this kind of traffic
-    #[arg(long = "proto", value_name = "NAME")]
+    #[arg(long = "proto", value_name = "NAME", value_delimiter = ',')]
     pub transports: Vec<Transport>,
     /// Only UNIX sockets of this name: a path, @name for an abstract one; a * at the end: all that begin so
     #[arg(long, value_name = "PATH")]
     pub unix: Vec<UnixName>,
     /// Only sockets that this process is seen to use
-    #[arg(long = "pid", value_name = "PID", allow_hyphen_values = true, value_parser = parse_pid)]
+    #[arg(long = "pid", value_name = "PID", value_delimiter = ',', allow_hyphen_values = true, value_parser = parse_pid)]
     pub pids: Vec<u32>,
     /// Only sockets that a process of this name is seen to use
     #[arg(long = "comm", value_name = "NAME")]

@@ -1,18 +1,22 @@
 //! What is wanted, checked: what the kernel filters and which probe points that needs.
 
+mod address;
 mod selection;
-
-use std::{fmt, net::IpAddr, str::FromStr};
+mod unix_name;
 
 use tracer_common::{
     probes::{ProbePoint, Traffic},
     settings::{
         AddressPattern, MAX_ADDRESSES, MAX_NAMES, MAX_NUMBERS, PROTOCOL_ICMP, PROTOCOL_TCP, PROTOCOL_UDP,
-        PROTOCOL_UNIX, SIDE_DESTINATION, SIDE_EITHER, SIDE_SOURCE, UNIX_WORDS, UnixPattern,
+        PROTOCOL_UNIX, UnixPattern,
     },
 };
 
-pub use selection::Selection;
+pub use self::{
+    address::{AddressRange, Side},
+    selection::Selection,
+    unix_name::UnixName,
+};
 
 /// The longest name of a process or a device, bytes: `TASK_COMM_LEN` and `IFNAMSIZ` count a NUL as well.
 const NAME_BYTES: usize = 15;
@@ -50,6 +54,11 @@ pub enum FilterError {
         "the addresses that are wanted are of IPv4 at one end and of IPv6 at the other: no packet has both"
     )]
     Families,
+    /// No packet has three addresses.
+    #[error(
+        "--host is met by none of the addresses of --saddr and --daddr: no packet has addresses of all three; leave one out"
+    )]
+    Addresses,
     /// Nothing has no name.
     #[error("{option}: the name is empty")]
     NoName {
@@ -88,172 +97,6 @@ pub enum Transport {
     Unix,
 }
 
-/// Which end an address is meant for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// `--host`
-    Either,
-    /// `--saddr`
-    Source,
-    /// `--daddr`
-    Destination,
-}
-
-/// Addresses that begin alike, such as `10.0.0.0/8`; a single address has all its bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AddressRange {
-    /// The address; bits behind the prefix are zero.
-    address: IpAddr,
-    /// How many bits count.
-    prefix: u8,
-}
-
-impl AddressRange {
-    /// The range of `address` with `prefix` bits; `None` if it has not so many.
-    pub fn new(address: IpAddr, prefix: u8) -> Option<Self> {
-        let (address, prefix) = as_sent(address, prefix);
-        let address = match address {
-            IpAddr::V4(v4) => IpAddr::V4(
-                (v4.to_bits() & u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)).into(),
-            ),
-            IpAddr::V6(v6) => IpAddr::V6(
-                (v6.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0)).into(),
-            ),
-        };
-        (prefix <= bits(address)).then_some(Self { address, prefix })
-    }
-
-    /// Whether an address lies in it.
-    fn contains(self, address: IpAddr) -> bool {
-        Self::new(address, self.prefix) == Some(self)
-    }
-
-    fn pattern(self, side: Side) -> AddressPattern {
-        let words = |bytes: [u8; 16]| {
-            let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|index| bytes[at + index]));
-            [word(0), word(8)]
-        };
-        let (address, family) = match self.address {
-            IpAddr::V4(v4) => {
-                let [a, b, c, d] = v4.octets();
-                ([a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], libc::AF_INET)
-            }
-            IpAddr::V6(v6) => (v6.octets(), libc::AF_INET6),
-        };
-        let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-        AddressPattern {
-            address: words(address),
-            mask: words(mask.to_be_bytes()),
-            side: match side {
-                Side::Either => SIDE_EITHER,
-                Side::Source => SIDE_SOURCE,
-                Side::Destination => SIDE_DESTINATION,
-            },
-            family: family.cast_unsigned(),
-        }
-    }
-}
-
-impl From<IpAddr> for AddressRange {
-    fn from(address: IpAddr) -> Self {
-        let (address, prefix) = as_sent(address, bits(address));
-        Self { address, prefix }
-    }
-}
-
-/// What goes to an IPv4-mapped address (`::ffff:a.b.c.d`) is sent as IPv4.
-fn as_sent(address: IpAddr, prefix: u8) -> (IpAddr, u8) {
-    const MAPPED: u8 = 96;
-    match address.to_canonical() {
-        v4 @ IpAddr::V4(_) if address.is_ipv6() && (MAPPED..=128).contains(&prefix) => (v4, prefix - MAPPED),
-        _ => (address, prefix),
-    }
-}
-
-fn bits(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
-}
-
-/// A name of UNIX sockets: a path, `@name` for an abstract one, and a `*` at the end for all that begin so.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnixName {
-    /// `sun_path` without the NUL byte at the end of a path.
-    bytes: Vec<u8>,
-    is_prefix: bool,
-}
-
-impl UnixName {
-    /// One abstract name, given without the NUL before it.
-    pub fn of_abstract(name: &[u8]) -> Self {
-        Self { bytes: [&[0], name].concat(), is_prefix: false }
-    }
-
-    /// The path that must be bound, if it is one path.
-    pub fn path(&self) -> Option<&[u8]> {
-        (!self.is_prefix && self.bytes.first() != Some(&0)).then_some(&self.bytes)
-    }
-
-    /// Whether a bound name is one of those meant. `name` as the kernel keeps it: an abstract one begins with NUL, a path
-    /// has none.
-    pub fn matches(&self, name: &[u8]) -> bool {
-        if self.is_prefix { name.starts_with(&self.bytes) } else { name == self.bytes }
-    }
-
-    fn pattern(&self) -> UnixPattern {
-        let is_abstract = self.bytes.first() == Some(&0);
-        // A path counts with the NUL behind it, whatever length it was bound with; an abstract name has its length.
-        let counted = if self.is_prefix || is_abstract { self.bytes.len() } else { self.bytes.len() + 1 };
-        let mut pattern = UnixPattern::default();
-        for at in 0..(UNIX_WORDS * 8).min(counted) {
-            let (word, shift) = (at / 8, at % 8 * 8);
-            pattern.mask[word] |= 0xff << shift;
-            pattern.name[word] |= u64::from(self.bytes.get(at).copied().unwrap_or(0)) << shift;
-        }
-        for word in pattern.mask.iter_mut().chain(&mut pattern.name) {
-            *word = word.to_le();
-        }
-        let len = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
-        pattern.least = len;
-        pattern.most = if !self.is_prefix && is_abstract { len } else { u32::MAX };
-        pattern
-    }
-}
-
-impl FromStr for UnixName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (text, is_prefix) = match text.strip_suffix('*') {
-            Some(start) => (start, true),
-            None => (text, false),
-        };
-        let bytes = match text.strip_prefix('@') {
-            Some(name) => [&[0], name.as_bytes()].concat(),
-            None => text.as_bytes().to_vec(),
-        };
-        if bytes.is_empty() && !is_prefix {
-            return Err(
-                "a socket's name is a path, @name for an abstract one, or either with a * at the end"
-                    .to_owned(),
-            );
-        }
-        if bytes.len() > 108 {
-            return Err("the name of a UNIX socket has at most 108 bytes".to_owned());
-        }
-        Ok(Self { bytes, is_prefix })
-    }
-}
-
-impl fmt::Display for UnixName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sign, bytes) = match self.bytes.split_first() {
-            Some((0, name)) => ("@", name),
-            _ => ("", self.bytes.as_slice()),
-        };
-        write!(f, "{sign}{}{}", String::from_utf8_lossy(bytes), if self.is_prefix { "*" } else { "" })
-    }
-}
-
 /// What was asked for. Kinds are joined with AND, values of one kind with OR; no values: no such filter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
@@ -290,14 +133,20 @@ impl Wanted {
         // Of either family, or of none if there is no such address.
         let may_be = |side, is_v4| {
             let mut of_side = addresses.iter().filter(|(of, _)| *of == side).peekable();
-            of_side.peek().is_none() || of_side.any(|(_, range)| range.address.is_ipv4() == is_v4)
+            of_side.peek().is_none() || of_side.any(|(_, range)| range.is_ipv4() == is_v4)
         };
         let sides = [Side::Either, Side::Source, Side::Destination];
-        if [true, false].into_iter().any(|is_v4| sides.iter().all(|side| may_be(*side, is_v4))) {
-            Ok(())
-        } else {
-            Err(FilterError::Families)
+        if !([true, false].into_iter().any(|is_v4| sides.iter().all(|side| may_be(*side, is_v4)))) {
+            return Err(FilterError::Families);
         }
+        let of = |side| addresses.iter().filter(move |(of, _)| *of == side).map(|(_, range)| *range);
+        let meets = |side| {
+            of(side).next().is_none() || of(Side::Either).any(|range| of(side).any(|it| it.meets(range)))
+        };
+        if of(Side::Either).next().is_some() && !meets(Side::Source) && !meets(Side::Destination) {
+            return Err(FilterError::Addresses);
+        }
+        Ok(())
     }
 }
 
@@ -530,6 +379,8 @@ fn padded(name: &str) -> [u8; 16] {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use tracer_common::probes::PROBES;
 
     use super::*;
@@ -618,55 +469,17 @@ mod tests {
         let (source, destination) = (Side::Source, Side::Destination);
         assert_eq!(between(&[(source, "127.0.0.1"), (destination, "::1")]), Err(FilterError::Families));
         assert_eq!(between(&[(Side::Either, "127.0.0.1"), (destination, "::1")]), Err(FilterError::Families));
+        let three = [(Side::Either, "127.0.0.2"), (source, "127.0.0.1"), (destination, "127.0.0.3")];
+        assert_eq!(between(&three), Err(FilterError::Addresses));
         for ends in [
+            &three[..2],
+            &[(Side::Either, "127.0.0.3"), three[1], three[2]],
+            &[(Side::Either, "127.0.0.3"), three[0], three[1], three[2]],
             &[(source, "127.0.0.1"), (source, "::1"), (destination, "::1")][..],
             &[(source, "127.0.0.1"), (destination, "127.0.0.1")],
             &[(Side::Either, "127.0.0.1"), (Side::Either, "::1")],
         ] {
             assert!(between(ends).is_ok(), "{ends:?}");
         }
-    }
-
-    #[test]
-    fn ranges_have_masks() {
-        let range = AddressRange::new("10.1.2.3".parse().unwrap(), 8).unwrap();
-        let pattern = range.pattern(Side::Source);
-        assert_eq!(pattern.address, [u64::from_ne_bytes([10, 0, 0, 0, 0, 0, 0, 0]), 0]);
-        assert_eq!(pattern.mask, [u64::from_ne_bytes([255, 0, 0, 0, 0, 0, 0, 0]), 0]);
-        let all = AddressRange::new("::".parse().unwrap(), 0).unwrap().pattern(Side::Either);
-        assert_eq!((all.mask, all.family), ([0, 0], 10));
-        let one = AddressRange::from("::1".parse::<IpAddr>().unwrap()).pattern(Side::Either);
-        assert_eq!(one.mask, [u64::MAX, u64::MAX]);
-        assert_eq!(AddressRange::new("127.0.0.1".parse().unwrap(), 33), None);
-        let mapped = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert_eq!(AddressRange::from(mapped("::ffff:10.1.2.3")), AddressRange::from(mapped("10.1.2.3")));
-        assert_eq!(
-            AddressRange::new(mapped("::ffff:10.1.2.3"), 104),
-            AddressRange::new(mapped("10.0.0.0"), 8)
-        );
-        assert_eq!(AddressRange::new(mapped("::ffff:10.1.2.3"), 129), None);
-    }
-
-    #[test]
-    fn names_of_unix_sockets() {
-        let name = |text: &str| text.parse::<UnixName>().unwrap();
-        assert!(name("/run/a").matches(b"/run/a") && !name("/run/a").matches(b"/run/ab"));
-        assert!(name("/run/a*").matches(b"/run/ab"));
-        assert!(name("@a").matches(b"\0a") && !name("@a").matches(b"\0ab"));
-        let lengths = |text: &str| (name(text).pattern().least, name(text).pattern().most);
-        assert_eq!((lengths("@a"), lengths("/a")), ((2, 2), (2, u32::MAX)));
-        // A socket without a name has zeroes, and is not meant.
-        assert_eq!((lengths("@*"), lengths("*")), ((1, u32::MAX), (0, u32::MAX)));
-        assert_eq!(
-            name("/run/a").pattern().mask[0],
-            u64::from_ne_bytes([255, 255, 255, 255, 255, 255, 255, 0])
-        );
-        assert_eq!(
-            (name("/run/a").path(), name("/run/a*").path(), name("@a").path()),
-            (Some(&b"/run/a"[..]), None, None)
-        );
-        assert_eq!(name("@a*").to_string(), "@a*");
-        assert!("".parse::<UnixName>().is_err());
-        assert!("x".repeat(109).parse::<UnixName>().is_err());
     }
 }

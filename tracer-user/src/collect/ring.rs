@@ -100,17 +100,18 @@ impl Ring {
 
     /// What was lost so far.
     pub(super) fn lost(&self) -> Lost {
-        match self {
-            Self::Kernel(_, positions) => slots::lost(positions),
-            Self::Slots(slots) => slots.lost(),
-        }
+        slots::lost(self.positions())
     }
 
     /// So much is known of what was lost.
     pub(super) fn acknowledge(&self, lost: Lost) {
+        slots::acknowledge(self.positions(), lost);
+    }
+
+    fn positions(&self) -> &[AtomicU64] {
         match self {
-            Self::Kernel(_, positions) => slots::acknowledge(positions, lost),
-            Self::Slots(slots) => slots.acknowledge(lost),
+            Self::Kernel(_, positions) => positions,
+            Self::Slots(slots) => slots.positions(),
         }
     }
 

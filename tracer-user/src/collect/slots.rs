@@ -102,14 +102,9 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
         self.positions[READ].store(self.read, Ordering::Release);
     }
 
-    /// What was lost so far.
-    pub(super) fn lost(&self) -> Lost {
-        lost(&self.positions)
-    }
-
-    /// So much is known of what was lost.
-    pub(super) fn acknowledge(&self, lost: Lost) {
-        acknowledge(&self.positions, lost);
+    /// What programs and reader tell each other.
+    pub(super) fn positions(&self) -> &[AtomicU64] {
+        &self.positions
     }
 
     /// How many slots from the next one on will not be written, though they were taken.
@@ -379,9 +374,9 @@ mod tests {
                         count += 1;
                     }
                     reader.give_back();
-                    let lost = reader.lost();
+                    let lost = super::lost(reader.positions());
                     if watch.has_news(lost, true) {
-                        reader.acknowledge(lost);
+                        acknowledge(reader.positions(), lost);
                         watch.behind(lost, 0);
                         (acknowledged, is_losing) = (usize::try_from(lost.count).unwrap(), false);
                     }

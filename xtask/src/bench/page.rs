@@ -211,7 +211,11 @@ fn correlators(results: &Results) -> String {
         "allocations an event",
         "memory, MiB",
     ];
-    table("From records to output on one CPU, TCP, the best of three runs", &header, rows)
+    table(
+        "From records to output on one CPU, TCP, the best of seven runs (of ten million events: three)",
+        &header,
+        rows,
+    )
 }
 
 fn remarks(results: &Results) -> String {
