@@ -27,8 +27,6 @@ const PLACES: u32 = 4096;
 
 /// [`Word::Flow`] of a packet that the filter does not want.
 const UNWANTED: u64 = u64::MAX;
-/// The same of one that was passed by without being read.
-const PASSED_BY: u64 = u64::MAX - 1;
 
 /// What is kept of a packet, word by word: the stack has no room for all of them at once.
 #[repr(usize)]
@@ -132,7 +130,7 @@ impl Place {
     #[inline(always)]
     fn known(self, skb: impl Pointer, point: Point, facts: Facts) -> Known {
         self.set(Word::Stage, point as u64);
-        if facts.flow >= PASSED_BY {
+        if facts.flow == UNWANTED {
             return Known::Unwanted;
         }
         Known::Wanted(Hop {
@@ -208,8 +206,7 @@ pub(crate) fn find_received(skb: impl Pointer) -> (Known, bool) {
     let (seq, ack): (u32, u32) = (control.field(&offset::TCP_CB_SEQ), control.field(&offset::TCP_CB_ACK_SEQ));
     let numbers = u64::from(ack) << 32 | u64::from(seq);
     match place.of(skb, Point::TcpV4Rcv, None) {
-        // One that was passed by has not been read.
-        Some(facts) if facts.flow == PASSED_BY || facts.numbers == numbers => {
+        Some(facts) if facts.numbers == numbers => {
             let is_v6 = facts.payload >> 40 & 0xff == u64::from(AF_INET6);
             (place.known(skb, Point::TcpV6Rcv, facts), is_v6)
         }
@@ -245,11 +242,11 @@ pub(crate) fn keep_unwanted(skb: Address, packet: &Packet) {
     keep(skb, packet, UNWANTED);
 }
 
-/// Remembers that a packet on the loopback device is passed by, unread.
+/// Remembers that a segment on the loopback device, which has these [numbers](Word::Numbers), is not wanted, and is passed by.
 #[inline(always)]
-pub(crate) fn pass_by(skb: impl Pointer, point: Point, device: Address) {
+pub(crate) fn pass_by(skb: impl Pointer, point: Point, device: Address, numbers: u64) {
     let Some(place) = place(skb.address()) else { return };
-    let facts = Facts { flow: PASSED_BY, numbers: 0, payload: 0 };
+    let facts = Facts { flow: UNWANTED, numbers, payload: 0 };
     place.begin(skb.address(), facts);
     place.complete(skb, point, device);
 }

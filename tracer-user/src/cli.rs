@@ -196,8 +196,8 @@ pub struct ReportArgs {
     pub output: OutputArgs,
 }
 
-/// Which traffic. Each option can be repeated: any of its values will do; of different options all must hold. What cannot have a comma
-/// in it may be given with commas between.
+/// Which traffic. Each option can be repeated: any of its values will do; of different options all must hold. Values that can
+/// have no comma (all but names) may be given with commas between.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Filters (repeat one: any of its values; different ones: all must hold)")]
 pub struct FilterArgs {
@@ -211,13 +211,13 @@ pub struct FilterArgs {
     #[arg(long = "dport", value_name = "PORT", value_delimiter = ',')]
     pub destination_ports: Vec<String>,
     /// Only packets with this address at either end: an address, a range such as 10.0.0.0/8, or a host's name
-    #[arg(long = "host", value_name = "ADDR")]
+    #[arg(long = "host", value_name = "ADDR", value_delimiter = ',')]
     pub hosts: Vec<String>,
     /// Only packets from this address
-    #[arg(long = "saddr", value_name = "ADDR")]
+    #[arg(long = "saddr", value_name = "ADDR", value_delimiter = ',')]
     pub source_addresses: Vec<String>,
     /// Only packets to this address
-    #[arg(long = "daddr", value_name = "ADDR")]
+    #[arg(long = "daddr", value_name = "ADDR", value_delimiter = ',')]
     pub destination_addresses: Vec<String>,
     /// Only this kind of traffic
     #[arg(long = "proto", value_name = "NAME", value_delimiter = ',')]
@@ -473,6 +473,19 @@ mod tests {
         assert_eq!(cli.live.trace.filters.ports, ["8888"]);
         assert!(cli.command.is_none());
         assert_eq!(cli.live.output.form(), Format::Table);
+    }
+
+    #[test]
+    fn values_may_be_given_with_commas_between() {
+        let cli =
+            Cli::try_parse_from(["pathtrace", "-P", "80,443", "--proto", "tcp,udp", "--pid", "1,2"]).unwrap();
+        let FilterArgs { ports, transports, pids, .. } = &cli.live.trace.filters;
+        assert_eq!(
+            (ports.as_slice(), transports.len(), pids.as_slice()),
+            (&["80".into(), "443".into()][..], 2, &[1, 2][..])
+        );
+        let cli = Cli::try_parse_from(["pathtrace", "--comm", "a,b", "--host", "::1,127.0.0.1"]).unwrap();
+        assert_eq!((cli.live.trace.filters.comms.len(), cli.live.trace.filters.hosts.len()), (1, 2));
     }
 
     #[test]

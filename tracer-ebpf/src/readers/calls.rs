@@ -168,18 +168,17 @@ fn current() -> (Call<Typed>, impl Fn(Calls) -> bool) {
     (call, move |call: Calls| number == element(&SYSTEM_CALLS, call as usize))
 }
 
-/// Whether the call on the CPU was given more vectors than these.
+/// How many vectors the call on the CPU was given, 0 if that is not known.
 #[inline(never)]
-pub(super) fn has_more_vectors(these: u64) -> bool {
+pub(super) fn vectors() -> u64 {
     let (call, is) = current();
-    let all = if is(Calls::Writev) {
+    if is(Calls::Writev) {
         call.argument(2)
     } else if is(Calls::Sendmsg) {
         kread::read_user(call.argument(1).wrapping_add(24))
     } else {
-        these
-    };
-    all > these
+        0
+    }
 }
 
 #[inline(never)]

@@ -216,8 +216,11 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
             Known::Wanted(hop) => return record::hop(probe.now(), Hop { sk, marks, aux: ifindex, ..hop }),
         }
     }
-    if ifindex == LOOPBACK && probe.point as u8 == Point::DevQueueXmit as u8 && passes_by(skb) {
-        return recent::pass_by(skb, probe.point, dev.address());
+    if ifindex == LOOPBACK
+        && probe.point as u8 == Point::DevQueueXmit as u8
+        && let Some(numbers) = passes_by(skb)
+    {
+        return recent::pass_by(skb, probe.point, dev.address(), numbers);
     }
     let on = On { probe, ifindex, marks, is_to_backlog: false };
     first::hop(&on, dev, skb, sk, header);
@@ -229,36 +232,33 @@ const NEW_SYN_RECV: u8 = 12;
 /// `SOCK_STREAM`: what a raw socket of TCP's sends may be anything.
 const STREAM: u16 = 1;
 
-/// Whether a packet that is handed to the loopback device need not be read: a socket of TCP has made it, and its ports, or
-/// that its call was not drawn, say that it is not wanted.
+/// If a packet that is handed to the loopback device need not be read, its sequence number and that which it acknowledges above: a socket
+/// of TCP has made it, and its ports, or that its call was not drawn, say that it is not wanted.
 #[inline(always)]
-fn passes_by(skb: impl Pointer) -> bool {
+fn passes_by(skb: impl Pointer) -> Option<u64> {
     if !sample::is_on() && !filter::ports_may_suffice() {
-        return false;
+        return None;
     }
     let sk = skb.pointer(&offset::SK_BUFF_SK);
     if sk.is_null() {
-        return false;
+        return None;
     }
     let state: u8 = sk.field(&offset::SOCK_STATE);
-    state != TIME_WAIT
+    let is_segment = state != TIME_WAIT
         && state != NEW_SYN_RECV
         && sk.field::<u16>(&offset::SOCK_PROTOCOL) == u16::from(TCP)
-        && sk.field::<u16>(&offset::SOCK_TYPE) == STREAM
-        && (has_other_ports(skb) || sample::passes_by(skb, sk.address()))
-}
-
-/// Whether the ports of a segment say that it is not wanted. They are read from it, as translation of addresses may have changed them.
-#[inline(always)]
-fn has_other_ports(skb: impl Pointer) -> bool {
-    if !filter::ports_may_suffice() {
-        return false;
+        && sk.field::<u16>(&offset::SOCK_TYPE) == STREAM;
+    if !is_segment {
+        return None;
     }
-    let head = skb.address_in(&offset::SK_BUFF_HEAD);
-    // `__tcp_transmit_skb()`
-    let transport = skb.field::<u16>(&offset::SK_BUFF_TRANSPORT_HEADER);
-    let ports = u32::from_be(kread::read(head, transport.into()));
-    !filter::wants_ports((ports >> 16) as u16, ports as u16)
+    // `__tcp_transmit_skb()` sets it. Ports are read there, as translation of addresses may have changed them.
+    let transport = u64::from(skb.field::<u16>(&offset::SK_BUFF_TRANSPORT_HEADER));
+    let [first, second]: [u64; 2] = kread::read(skb.address_in(&offset::SK_BUFF_HEAD), transport);
+    let (first, second) = (u64::from_be(first), u64::from_be(second));
+    let has_other_ports =
+        filter::ports_may_suffice() && !filter::wants_ports((first >> 48) as u16, (first >> 32) as u16);
+    let passes = has_other_ports || sample::passes_by(skb, sk.address());
+    passes.then_some(first & u64::from(u32::MAX) | second & !u64::from(u32::MAX))
 }
 
 #[inline(always)]

@@ -2,7 +2,11 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{Global, macros::map, maps::LruHashMap};
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, LruHashMap},
+};
 use tracer_common::{event::MARK_TO_PEER, probes::Point};
 
 use super::{EMPTY, calls, packets, sched, unix};
@@ -28,24 +32,77 @@ pub(crate) fn tcp_send(args: &impl Args, probe: Probe, sk: usize, _msg: usize, l
     sends_tcp(probe, args.pointer(sk), args.arg(len) as u32);
 }
 
-/// `ITER_IOVEC` of `enum iter_type`: several vectors of a process.
-const VECTORS: u8 = 1;
+/// How many threads' calls are known, a power of two. Those that share a place take turns.
+const THREADS: u32 = 4096;
+
+/// A call that TCP has taken data of: thread, and below it the sequence number of its first byte; its socket; the number behind its last
+/// byte.
+type Begun = [u64; 3];
+
+/// The last one of each thread.
+#[map]
+static BEGUN: Array<Begun> = Array::with_max_entries(THREADS, 0);
+
+/// `enum iter_type` (6.16): a buffer of a process, several of them. What follows is the kernel's.
+const ITER_UBUF: u8 = 0;
+const ITER_IOVEC: u8 = 1;
+
+/// `MSG_DONTWAIT`, also of a socket with `O_NONBLOCK`.
+const MSG_DONTWAIT: u32 = 0x40;
 
 /// TCP puts data into a segment (`tcp_sendmsg_locked()`, 6.16), under the socket's lock. It comes here for each segment that a call
-/// fills, of which only the first is the call's begin. `seq` and `len` are those of [`tcp_send`].
+/// fills, and each time that it has waited for room, of which only the first is the call's begin. `seq` and `len` are those of
+/// [`tcp_send`].
 #[inline(always)]
 pub(crate) fn tcp_takes(args: &impl Args, probe: Probe, sk: usize, msg: usize) {
-    let msg = args.pointer(msg);
+    let (sk, msg) = (args.pointer(sk), args.pointer(msg));
     // Before there is anything else to know: of a large write most times are not the first.
     if msg.field::<u64>(&offset::MSGHDR_ITER_OFFSET) != 0 {
         return;
     }
-    // At the beginning of a vector that is not the first one the offset is 0 again.
-    let is_vectors = msg.field::<u8>(&offset::MSGHDR_ITER) == VECTORS;
-    if is_vectors && calls::has_more_vectors(msg.field(&offset::MSGHDR_ITER_SEGMENTS)) {
+    let ends = (sk.field(&offset::SOCK_NUM), u16::from_be(sk.field(&offset::SOCK_DPORT)));
+    if !filter::wants_ports(ends.0, ends.1) {
         return;
     }
-    sends_tcp(probe, args.pointer(sk), msg.field::<u64>(&offset::MSGHDR_ITER_COUNT) as u32);
+    let seq = number(sk, &offset::TCP_SOCK_WRITE_SEQ);
+    let len = msg.field::<u64>(&offset::MSGHDR_ITER_COUNT) as u32;
+    if begins(sk.address(), msg, seq, seq.wrapping_add(len)) {
+        sends_tcp(probe, sk, len);
+    }
+}
+
+/// Whether what a thread sends from `seq` to `end` is all that its call sends; then it is kept.
+#[inline(always)]
+fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
+    let vectors = match msg.field::<u8>(&offset::MSGHDR_ITER) {
+        ITER_IOVEC => calls::vectors(),
+        _ => 0,
+    };
+    // At the beginning of a vector that is not the first one the offset is 0, too.
+    if vectors > msg.field(&offset::MSGHDR_ITER_SEGMENTS) {
+        return false;
+    }
+    let tid = record::tid();
+    let Some(place) = BEGUN.get_ptr_mut(tid & (THREADS - 1)) else { return true };
+    // SAFETY: an aligned element that lives as long as the map; volatile, as others write it meanwhile.
+    let [begun, of, until] = unsafe { place.read_volatile() };
+    if begun >> 32 == u64::from(tid) && of == sk {
+        if begun as u32 == seq {
+            // It has waited. Who does not wait has come back with nothing done, and tries again.
+            if msg.field::<u32>(&offset::MSGHDR_FLAGS) & MSG_DONTWAIT == 0 {
+                return false;
+            }
+        } else if until == u64::from(end)
+            && vectors == 0
+            && msg.field::<u8>(&offset::MSGHDR_ITER) != ITER_UBUF
+        {
+            // The next page of the kernel's, or vector of a call of which it is not known how many it has.
+            return false;
+        }
+    }
+    // SAFETY: as above.
+    unsafe { place.write_volatile([u64::from(tid) << 32 | u64::from(seq), sk, end.into()]) };
+    true
 }
 
 #[inline(always)]

@@ -117,17 +117,26 @@ fn try_backend(
     backend: Backend,
     kernel: &Kernel<'_>,
 ) -> Result<String, String> {
-    // Whose program, what to attach to, and how people call it.
+    let attach = |owner: Point, target: &str, shown: &str| {
+        let name = format!("{}_{}", backend.name(), owner.row().hop);
+        programs.attach(&name, target, &kernel.loader_btf).map(|()| shown.to_owned())
+    };
     let owner = point.program_of(backend);
-    let (owner, target, shown) = match backend {
-        Backend::Fentry => kernel.fentry_target(point).map(|name| (owner, name.clone(), name)),
-        Backend::Kprobe => kernel.kprobe_target(point).map(|name| (owner, name.clone(), name)),
-        Backend::Tracepoint => kernel
-            .tracepoint_target(point)
-            .map(|(owner, it)| (owner, it.name().to_owned(), it.full_name.to_owned())),
-    }?;
-    let name = format!("{}_{}", backend.name(), owner.row().hop);
-    programs.attach(&name, &target, &kernel.loader_btf).map(|()| shown)
+    match backend {
+        Backend::Fentry => kernel.fentry_target(point).and_then(|name| attach(owner, &name, &name)),
+        Backend::Kprobe => kernel.kprobe_target(point).and_then(|name| attach(owner, &name, &name)),
+        Backend::Tracepoint => {
+            let mut reason = point.tracepoint().map(|_| String::new())?;
+            for (owner, tracepoint) in kernel.tracepoints(point) {
+                let tried = kernel.has(tracepoint);
+                match tried.and_then(|()| attach(owner, tracepoint.name(), tracepoint.full_name)) {
+                    Ok(shown) => return Ok(shown),
+                    Err(refused) => reason = refused,
+                }
+            }
+            Err(reason)
+        }
+    }
 }
 
 impl<'a> Kernel<'a> {
@@ -190,17 +199,6 @@ impl<'a> Kernel<'a> {
             match self.btf.function_args(function).map(|args| check_args(function, functions.args, &args)) {
                 Some(Err(differs)) => reason = differs,
                 _ => return Ok(symbol.taken.clone()),
-            }
-        }
-        Err(reason)
-    }
-
-    fn tracepoint_target(&self, point: &ProbePoint) -> Result<(Point, Tracepoint), String> {
-        let mut reason = point.tracepoint().map(|_| String::new())?;
-        for (owner, tracepoint) in self.tracepoints(point) {
-            match self.has(tracepoint) {
-                Ok(()) => return Ok((owner, tracepoint)),
-                Err(differs) => reason = differs,
             }
         }
         Err(reason)

@@ -122,11 +122,11 @@ impl Queue {
         let before = if is_over { 0 } else { self.unreported };
         let least = 0_isize.saturating_sub_unsigned(self.coming.len());
         self.unreported = before.saturating_add_unsigned(gone).saturating_sub(1).max(least);
-        if gone > 1 {
-            self.unreported_ns = time_ns;
-        } else if is_empty && !self.is_shared {
+        if is_empty && !self.is_shared && gone <= 1 {
             // It is the only one that takes any.
             self.unreported = 0;
+        } else if gone > 0 {
+            self.unreported_ns = time_ns;
         }
         before > 0
     }
@@ -182,6 +182,11 @@ impl Datagrams {
             packet.to_peer = call.to_peer;
             packet.add(call.hop);
         }
+    }
+
+    /// Whether the datagrams of a flow are known to come to a socket.
+    pub(super) fn are_read_by(&self, flow: Flow, sk: u64) -> bool {
+        self.readers.get(&end(flow)) == Some(&sk)
     }
 
     /// A datagram of a flow has been received. If it is known whose flow that is, it comes into that socket's queue. Says
@@ -283,9 +288,9 @@ impl Datagrams {
         }
     }
 
-    /// A datagram has ended otherwise. `was_taken`: if it was not dropped, a thread has taken it, or will, and will say so; `last_ns`:
-    /// when it was last seen.
-    pub(super) fn forget(&mut self, flow: Option<Flow>, key: PacketKey, was_taken: bool, last_ns: u64) {
+    /// A datagram has ended otherwise, at about `now_ns`. `was_taken`: if it was not dropped, a thread has taken it, or will, and will
+    /// say so.
+    pub(super) fn forget(&mut self, flow: Option<Flow>, key: PacketKey, was_taken: bool, now_ns: u64) {
         let queue = flow.and_then(|flow| self.readers.get(&end(flow))).and_then(|sk| self.queues.get_mut(sk));
         let Some(queue) = queue else { return };
         let before = queue.len();
@@ -299,7 +304,7 @@ impl Datagrams {
         let forgotten = before - queue.len();
         if was_taken {
             queue.unreported = queue.unreported.saturating_add_unsigned(forgotten);
-            queue.unreported_ns = queue.unreported_ns.max(last_ns);
+            queue.unreported_ns = queue.unreported_ns.max(now_ns);
         }
         self.waiting -= forgotten;
     }
@@ -310,7 +315,11 @@ impl Datagrams {
             queue.queued.retain(|queued| in_flight.get(queued.key).is_some());
             queue.coming.retain(|(key, _)| in_flight.get(*key).is_some());
         }
-        self.queues.retain(|_, queue| queue.len() > 0);
+        // Of what is empty, that several threads read from it is worth knowing as long as there is room.
+        self.queues.retain(|_, queue| queue.len() > 0 || queue.is_shared);
+        if self.queues.len() >= SOCKETS / 2 {
+            self.queues.retain(|_, queue| queue.len() > 0);
+        }
         if self.queues.len() >= SOCKETS {
             self.queues.clear();
         }

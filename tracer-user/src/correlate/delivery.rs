@@ -210,7 +210,7 @@ impl Correlator {
     pub(super) fn datagram_read(&mut self, flow: Option<FlowKey>, record: &HopRecord, hop: Hop) {
         let read = if hop.backend == Backend::Tracepoint {
             // It may have read what came just now.
-            self.settle_datagrams(hop.time_ns);
+            self.settle_datagrams(record.sk, hop.time_ns);
             let mut vanished = std::mem::take(&mut self.read_now);
             let read = self.datagrams.read(record, &mut vanished, &self.in_flight, self.lost);
             self.end_vanished(vanished);

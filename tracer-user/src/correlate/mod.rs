@@ -351,7 +351,7 @@ impl Correlator {
         if awaited && !packet.is_tcp && (incomplete.is_some() || packet.dropped.is_some()) {
             let flow = waits_on.and_then(|flow| self.flows.get(flow)).map(FlowState::flow);
             let was_taken = packet.dropped.is_none();
-            self.datagrams.forget(flow, key, was_taken, packet.last_ns());
+            self.datagrams.forget(flow, key, was_taken, self.now_ns.max(packet.last_ns()));
         }
         let icmp = flow.and_then(|state| packet.header.icmp(state.protocol()));
         let path = Path {

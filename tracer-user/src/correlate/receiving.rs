@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use arrayvec::ArrayVec;
 use hashbrown::HashMap;
 use slotmap::SecondaryMap;
+use smallvec::SmallVec;
 use tracer_common::{
     event::{AUX_UNKNOWN, HopRecord},
     probes::{Backend, Point},
@@ -118,9 +119,24 @@ impl Correlator {
         self.settle_if(|packet| packet.read_on() == Some(flow) && !is_after(packet.end_seq(), seq));
     }
 
-    /// Somebody reads from a UDP socket, who may have taken any datagram that was received by now.
-    pub(super) fn settle_datagrams(&mut self, now_ns: u64) {
-        self.settle_if(|packet| !packet.is_tcp && packet.last_ns() <= now_ns);
+    /// Somebody reads from a UDP socket, who may have taken any datagram for it that was received by now.
+    pub(super) fn settle_datagrams(&mut self, sk: u64, now_ns: u64) {
+        let comes_to_it = |packet: &Packet| {
+            let flow = packet.read_on().and_then(|flow| self.flows.get(flow));
+            !packet.holds_several
+                && packet.last_ns() <= now_ns
+                && flow.is_some_and(|flow| {
+                    flow.protocol() == Protocol::Udp && self.datagrams.are_read_by(flow.flow(), sk)
+                })
+        };
+        let settled = self.receiving.settles_on.keys();
+        let of_it = settled.filter(|key| self.in_flight.get(*key).is_some_and(comes_to_it));
+        let mut of_it: SmallVec<[PacketKey; 8]> = of_it.collect();
+        of_it.sort_unstable_by_key(|key| self.in_flight.get(*key).map(|packet| packet.id));
+        for key in of_it {
+            self.receiving.forget(key);
+            self.settle(key);
+        }
     }
 
     fn settle_if(&mut self, is_settled: impl Fn(&Packet) -> bool) {

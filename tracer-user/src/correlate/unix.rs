@@ -284,17 +284,14 @@ impl Correlator {
 
     /// A wake-up for a datagram that does not see it: it was taken, or another one is behind it, which has a wake-up of its own.
     fn count_taken(&mut self, record: &UnixRecord, call: Option<Call>) {
-        if record.socket_type == STREAM || call.is_some_and(|call| call.connects) {
-            return;
-        }
-        let Some(sk) = call.map(|call| call.sk).or((record.peer != 0).then_some(record.peer)) else {
+        let is_of_datagram = record.socket_type != STREAM && record.marks & MARK_LISTENS == 0;
+        let is_new = record.skb != 0 && record.peer != 0 && !self.unix.buffers.contains_key(&record.skb);
+        match call {
+            _ if !is_of_datagram => {}
+            Some(call) if !is_new || record.peer != call.sk => self.unix.socket(call.sk).taken += 1,
             // Nor is it known whose it is.
-            self.unix.stranger_ns = record.time_ns;
-            return;
-        };
-        let is_seen = record.skb != 0 && record.peer == sk && !self.unix.buffers.contains_key(&record.skb);
-        if !is_seen {
-            self.unix.socket(sk).taken += 1;
+            None if !is_new => self.unix.stranger_ns = record.time_ns,
+            _ => {}
         }
     }
 

@@ -9,7 +9,7 @@ use std::{
     thread,
 };
 
-use crate::support::{Sniffer, Trace, backends, free_port, hops, kernel, ping_pong, stream};
+use crate::support::{Sniffer, Trace, backends, free_port, hops, kernel, ping_pong, stream, wait_until};
 
 /// The hops of a TCP segment with data, in order, of which tracepoints do not show `ip_queue_xmit` and `process_backlog`.
 const WAY: [&str; 9] = [
@@ -118,6 +118,58 @@ fn each_call_is_seen_once_however_its_data_lies() {
             let calls = CALLS.map(|(vectors, bytes)| vectors * bytes).repeat(ROUNDS);
             assert_eq!(sent, calls, "{backend} {protocol:?}");
         }
+    }
+}
+
+/// One that waits for room in the socket's buffer is under way meanwhile, and one that does not wait is another one when it
+/// tries again.
+#[test]
+fn a_call_begins_before_it_waits() {
+    const BYTES: usize = 100_000;
+    for backend in backends() {
+        let port = free_port();
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let trace = Trace::start(&backend, &["--port", &port.to_string(), "--proto", "tcp"]);
+        let listener = TcpListener::bind(at).unwrap();
+        let mut client = TcpStream::connect(at).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        let writer = thread::spawn(move || {
+            client.set_nonblocking(true).unwrap();
+            let mut calls = Vec::new();
+            // Twice nothing: as much as there was room for has left the socket meanwhile.
+            while calls.iter().rev().take(2).filter(|sent| **sent == 0).count() < 2 {
+                calls.push(client.write(&[0; BYTES]).unwrap_or(0));
+            }
+            client.set_nonblocking(false).unwrap();
+            tell.send((nix::unistd::gettid(), calls)).unwrap();
+            client.write_all(&[0; BYTES]).unwrap();
+        });
+        let (tid, calls) = told.recv().unwrap();
+        let filled: usize = calls.iter().sum();
+        let stat = format!("/proc/self/task/{tid}/stat");
+        wait_until("the writer waits", || {
+            std::fs::read_to_string(&stat).unwrap().rsplit_once(')').unwrap().1.starts_with(" S")
+        });
+        let waits = std::time::SystemTime::now();
+        server.read_exact(&mut vec![0; filled + BYTES]).unwrap();
+        writer.join().unwrap();
+        drop(server);
+        let said = trace.stop();
+        said.assert_whole();
+        let mut sent = BTreeMap::new();
+        for path in said.data().filter(|path| path["retransmitted"] == false) {
+            assert_eq!(hops(path)[0], "tcp_sendmsg", "{backend}: {path}");
+            *sent.entry(path["time_ns"].as_u64().unwrap()).or_insert(0) += path["len"].as_u64().unwrap();
+        }
+        // A packet may hold the bytes of two calls, and is of that of its first one.
+        let all: u64 = sent.values().sum();
+        assert_eq!(all, (filled + BYTES) as u64, "{backend}");
+        let made = calls.iter().filter(|sent| **sent != 0).count() + 1;
+        assert!(sent.len() <= made, "{backend}: {made} calls: {calls:?} {sent:?}");
+        let waits_ns = waits.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
+        let last = *sent.last_key_value().unwrap().0;
+        assert!(u128::from(last) < waits_ns, "{backend}: {last} {waits_ns}");
     }
 }
 

@@ -71,6 +71,16 @@ fn arrive(kernel: &mut Kernel, skb: Skb) {
     wake(kernel, skb);
 }
 
+/// The same without what only functions see.
+fn arrive_by_tracepoints(kernel: &mut Kernel, skb: Skb) {
+    call(kernel, TID, SENDER, skb.len);
+    kernel.hop(HopRecord { sk: SENDER, tid: TID, ..seen(Point::DevQueueXmit, 0, 0, skb) });
+    for point in [Point::LoopbackXmit, Point::EnqueueToBacklog, Point::NetifReceiveSkb] {
+        kernel.at(point, 0, skb);
+    }
+    wake(kernel, skb);
+}
+
 /// A read that names its datagram.
 fn read(kernel: &mut Kernel, skb: Skb) -> u64 {
     let record = HopRecord { sk: RECEIVER, tid: READER, tgid: 60, ..seen(Point::UdpRecvmsg, 0, 1, skb) };
@@ -279,6 +289,41 @@ fn concurrent_readers_are_entangled() {
     assert_eq!(reasons(&kernel.paths()), [Some(Incomplete::Entangled); 2]);
     read_wanted(&mut kernel, OTHER_READER, 10, 0xb0);
     assert_eq!(kernel.paths(), []);
+}
+
+/// A third one may be taken as soon as the first is read: there is always one of which the read is to come.
+#[test]
+fn readers_that_take_turns_are_entangled_however_long() {
+    let mut kernel = reads_by_tracepoint();
+    for skb in [0xa0, 0xb0, 0xc0, 0xd0, 0xe0] {
+        arrive(&mut kernel, datagram(skb, FLOW, 10));
+    }
+    // Both have one, and the other one reads first.
+    read_wanted(&mut kernel, OTHER_READER, 10, 0xc0);
+    for (reader, next) in [(READER, 0xd0), (OTHER_READER, 0xe0), (READER, 0)] {
+        kernel.wait(1_100_000_000);
+        read_wanted(&mut kernel, reader, 10, next);
+    }
+    let paths = kernel.paths();
+    assert_eq!(reasons(&paths), [Some(Incomplete::Entangled); 5]);
+}
+
+/// A read says nothing of what comes to other sockets, or to none.
+#[test]
+fn a_packet_that_nobody_reads_may_be_dropped_after_a_read() {
+    const ECHO: u64 = 77;
+    let mut kernel = with_flow(Kernel::new(by_tracepoints()));
+    kernel.flow_in(ECHO, 1, CLIENT, SERVER, NETNS);
+    arrive_by_tracepoints(&mut kernel, datagram(0xa0, FLOW, 10));
+    let echo = datagram(0xb0, ECHO, 64);
+    kernel.send(1, echo);
+    kernel.at(Point::NetifReceiveSkb, 1, echo);
+    read_wanted(&mut kernel, READER, 10, 0);
+    let read = kernel.path();
+    assert_eq!((hops(&read).last(), read.incomplete), (Some(&"udp_recvmsg"), None));
+    let record = seen(Point::KfreeSkb, 0, 1, echo);
+    kernel.hop(HopRecord { aux: 8, flow: NO_FLOW, ..record });
+    assert!(kernel.path().dropped.is_some());
 }
 
 #[test]

@@ -111,7 +111,10 @@ impl UnixSockets {
     /// What is known of a socket; makes room if there is none.
     pub(super) fn socket(&mut self, sk: u64) -> &mut Socket {
         if self.sockets.len() >= self.forget_at && !self.sockets.contains_key(&sk) {
-            self.sockets.retain(|_, socket| socket.live != 0);
+            self.sockets.retain(|_, socket| socket.live != 0 || socket.taken > 0);
+            if self.sockets.len() >= self.limit {
+                self.sockets.retain(|_, socket| socket.live != 0);
+            }
             // Each of the rest has a message that is on its way, of which there is a limit as well.
             self.forget_at = self.limit.max(2 * self.sockets.len());
         }

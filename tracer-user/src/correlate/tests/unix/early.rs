@@ -149,6 +149,28 @@ fn of_two_datagrams_that_two_threads_have_taken_nobody_knows_which_is_which() {
     assert_empty(&mut kernel);
 }
 
+/// `sendmmsg`: the second datagram was taken before its wake-up, which sees another sender's; whose it is nobody knows.
+#[test]
+fn what_was_sent_by_no_call_that_was_seen_is_not_taken_for_another_one() {
+    let mut kernel = Kernel::new(by_kprobes());
+    let other = CLIENT + 0x100;
+    kernel.unix(UnixRecord { sk: other, len: 50, tid: 7, ..empty_call() });
+    wake_datagram(&mut kernel, DGRAM, 7, other, 0xc0, 50);
+    wake_datagram(&mut kernel, DGRAM, TID, other, 0xc0, 50);
+    send_datagram(&mut kernel, DGRAM, TID, 100);
+    // The one of no call.
+    copy_datagram(&mut kernel, DGRAM, READER, 0xa0, 100, 100);
+    wake_datagram(&mut kernel, DGRAM, TID, 0, 0, 0);
+    copy_datagram(&mut kernel, DGRAM, READER, 0xb0, 100, 100);
+    let paths = kernel.finish();
+    let of_call = paths.iter().find(|path| path.len == 100 && hops(path)[0] == "unix_dgram_sendmsg").unwrap();
+    assert_eq!((of_call.incomplete, hops(of_call).len()), (Some(Incomplete::Entangled), 2), "{paths:#?}");
+}
+
+fn empty_call() -> UnixRecord {
+    UnixRecord { socket_type: DGRAM, ..empty_unix(Point::UnixDgramSendmsg, 0) }
+}
+
 #[test]
 fn two_threads_at_one_socket_are_entangled() {
     let mut kernel = Kernel::new(by_kprobes());
