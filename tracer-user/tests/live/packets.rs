@@ -139,11 +139,11 @@ fn a_call_begins_before_it_waits() {
             let mut calls = Vec::new();
             // Twice nothing: as much as there was room for has left the socket meanwhile.
             while calls.iter().rev().take(2).filter(|sent| **sent == 0).count() < 2 {
-                calls.push(client.write(&[0; BYTES]).unwrap_or(0));
+                calls.push(client.write(&vec![0; BYTES]).unwrap_or(0));
             }
             client.set_nonblocking(false).unwrap();
             tell.send((nix::unistd::gettid(), calls)).unwrap();
-            client.write_all(&[0; BYTES]).unwrap();
+            client.write_all(&vec![0; BYTES]).unwrap();
         });
         let (tid, calls) = told.recv().unwrap();
         let filled: usize = calls.iter().sum();
