@@ -84,7 +84,6 @@ macro_rules! kernel_fields {
             SOCKET_SK = "socket"."sk";
             MSGHDR_NAME = "msghdr"."msg_name";
             MSGHDR_NAMELEN = "msghdr"."msg_namelen";
-            MSGHDR_FLAGS = "msghdr"."msg_flags";
             MSGHDR_ITER = "msghdr"."msg_iter";
             MSGHDR_ITER_OFFSET = "msghdr"."msg_iter.iov_offset";
             MSGHDR_ITER_COUNT = "msghdr"."msg_iter.count";

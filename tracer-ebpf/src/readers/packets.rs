@@ -218,9 +218,12 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
     }
     if ifindex == LOOPBACK
         && probe.point as u8 == Point::DevQueueXmit as u8
-        && let Some(numbers) = passes_by(skb)
+        && (sample::is_on() || filter::ports_may_suffice())
     {
-        return recent::pass_by(skb, probe.point, dev.address(), numbers);
+        let numbers = passes_by(skb);
+        if numbers != IS_READ {
+            return recent::pass_by(skb, probe.point, dev.address(), numbers);
+        }
     }
     let on = On { probe, ifindex, marks, is_to_backlog: false };
     first::hop(&on, dev, skb, sk, header);
@@ -232,16 +235,16 @@ const NEW_SYN_RECV: u8 = 12;
 /// `SOCK_STREAM`: what a raw socket of TCP's sends may be anything.
 const STREAM: u16 = 1;
 
+/// What [`passes_by`] says of a packet that is to be read. The one segment of 2^64 that has these numbers is read, too.
+const IS_READ: u64 = u64::MAX;
+
 /// If a packet that is handed to the loopback device need not be read, its sequence number and that which it acknowledges above: a socket
-/// of TCP has made it, and its ports, or that its call was not drawn, say that it is not wanted.
-#[inline(always)]
-fn passes_by(skb: impl Pointer) -> Option<u64> {
-    if !sample::is_on() && !filter::ports_may_suffice() {
-        return None;
-    }
+/// of TCP has made it, and its ports, or that its call was not drawn, say that it is not wanted. A frame of its own on the stack.
+#[inline(never)]
+fn passes_by(skb: impl Pointer) -> u64 {
     let sk = skb.pointer(&offset::SK_BUFF_SK);
     if sk.is_null() {
-        return None;
+        return IS_READ;
     }
     let state: u8 = sk.field(&offset::SOCK_STATE);
     let is_segment = state != TIME_WAIT
@@ -249,7 +252,7 @@ fn passes_by(skb: impl Pointer) -> Option<u64> {
         && sk.field::<u16>(&offset::SOCK_PROTOCOL) == u16::from(TCP)
         && sk.field::<u16>(&offset::SOCK_TYPE) == STREAM;
     if !is_segment {
-        return None;
+        return IS_READ;
     }
     // `__tcp_transmit_skb()` sets it. Ports are read there, as translation of addresses may have changed them.
     let transport = u64::from(skb.field::<u16>(&offset::SK_BUFF_TRANSPORT_HEADER));
@@ -257,8 +260,11 @@ fn passes_by(skb: impl Pointer) -> Option<u64> {
     let (first, second) = (u64::from_be(first), u64::from_be(second));
     let has_other_ports =
         filter::ports_may_suffice() && !filter::wants_ports((first >> 48) as u16, (first >> 32) as u16);
-    let passes = has_other_ports || sample::passes_by(skb, sk.address());
-    passes.then_some(first & u64::from(u32::MAX) | second & !u64::from(u32::MAX))
+    if has_other_ports || sample::passes_by(skb, sk.address()) {
+        first & u64::from(u32::MAX) | second & !u64::from(u32::MAX)
+    } else {
+        IS_READ
+    }
 }
 
 #[inline(always)]

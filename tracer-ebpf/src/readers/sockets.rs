@@ -47,12 +47,10 @@ static BEGUN: Array<Begun> = Array::with_max_entries(THREADS, 0);
 const ITER_UBUF: u8 = 0;
 const ITER_IOVEC: u8 = 1;
 
-/// `MSG_DONTWAIT`, also of a socket with `O_NONBLOCK`.
-const MSG_DONTWAIT: u32 = 0x40;
-
 /// TCP puts data into a segment (`tcp_sendmsg_locked()`, 6.16), under the socket's lock. It comes here for each segment that a call
-/// fills, and each time that it has waited for room, of which only the first is the call's begin. `seq` and `len` are those of
-/// [`tcp_send`].
+/// fills, of which only the first is the call's begin, but also if there is no room in the socket's buffer, and again when there is. A
+/// call that has come back without having sent anything, and the next one, look the same; so the last of those that begin with a byte is
+/// the one that has sent it. `seq` and `len` are those of [`tcp_send`].
 #[inline(always)]
 pub(crate) fn tcp_takes(args: &impl Args, probe: Probe, sk: usize, msg: usize) {
     let (sk, msg) = (args.pointer(sk), args.pointer(msg));
@@ -86,19 +84,10 @@ fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
     let Some(place) = BEGUN.get_ptr_mut(tid & (THREADS - 1)) else { return true };
     // SAFETY: an aligned element that lives as long as the map; volatile, as others write it meanwhile.
     let [begun, of, until] = unsafe { place.read_volatile() };
-    if begun >> 32 == u64::from(tid) && of == sk {
-        if begun as u32 == seq {
-            // It has waited. Who does not wait has come back with nothing done, and tries again.
-            if msg.field::<u32>(&offset::MSGHDR_FLAGS) & MSG_DONTWAIT == 0 {
-                return false;
-            }
-        } else if until == u64::from(end)
-            && vectors == 0
-            && msg.field::<u8>(&offset::MSGHDR_ITER) != ITER_UBUF
-        {
-            // The next page of the kernel's, or vector of a call of which it is not known how many it has.
-            return false;
-        }
+    let goes_on = begun >> 32 == u64::from(tid) && of == sk && begun as u32 != seq && until == u64::from(end);
+    if goes_on && vectors == 0 && msg.field::<u8>(&offset::MSGHDR_ITER) != ITER_UBUF {
+        // The next page of the kernel's, or vector of a call of which it is not known how many it has.
+        return false;
     }
     // SAFETY: as above.
     unsafe { place.write_volatile([u64::from(tid) << 32 | u64::from(seq), sk, end.into()]) };

@@ -172,6 +172,10 @@ fn alias_of(path: &[u8], bound: &[Vec<u8>]) -> Option<String> {
 }
 
 pub(super) fn port(option: &'static str, text: &str) -> Result<u16, Failure> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(refused(option, "\"\"", "a port is missing".to_owned()));
+    }
     if let Ok(number) = text.parse::<u16>() {
         return match number {
             0 => Err(refused(option, text, "a port is a number from 1 to 65535".to_owned())),

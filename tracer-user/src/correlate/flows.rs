@@ -71,6 +71,8 @@ pub(super) struct FlowState {
     ends: Ends,
     /// The process that was last seen to send on it.
     pub(super) sender: Option<u32>,
+    /// Others were seen to send on it, too.
+    pub(super) several_send: bool,
     /// The process that was last seen to read from it.
     pub(super) receiver: Option<u32>,
     /// Packets that were received and wait to be read, by the end of their data.
@@ -271,6 +273,7 @@ impl Flows {
                 let key = states.insert(FlowState {
                     ends,
                     sender: None,
+                    several_send: false,
                     receiver: None,
                     waiting: Queue::default(),
                     read_up_to: None,
@@ -307,6 +310,7 @@ impl Flows {
         let Some(state) = self.states.get_mut(key) else { return Queue::default() };
         (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
         (state.sent_up_to, state.calls_known_from, state.sends_unseen) = (None, None, false);
+        state.several_send = false;
         self.sends -= std::mem::take(&mut state.sends).len();
         std::mem::take(&mut state.waiting)
     }

@@ -364,7 +364,9 @@ impl Correlator {
             len: packet.len,
             devices,
             routing: self.routing(&packet),
-            sender: task(packet.sender.or(flow.and_then(|state| state.sender))),
+            sender: task(
+                packet.sender.or(flow.filter(|state| !state.several_send).and_then(|state| state.sender)),
+            ),
             receiver: task(packet.receiver.or(receiver)),
             hops: packet.hops,
             dropped: packet.dropped.as_deref().map(|dropped| self.names.dropped(*dropped)),

@@ -139,6 +139,7 @@ impl Correlator {
         let is_unsure = self.lost.is_after(hop.time_ns);
         self.flows.change_sends(flow, |state| {
             let tgid = process(record);
+            state.several_send |= tgid.is_some() && state.sender.is_some_and(|before| Some(before) != tgid);
             state.sender = tgid.or(state.sender);
             let HopRecord { seq, len, tid, tgid, aux, cpu, time_ns, .. } = *record;
             let backend = hop.backend;
@@ -168,7 +169,7 @@ impl Correlator {
                 packet.add(call.hop(netns));
             }
             // Whose bytes they are cannot be told.
-            Ok(Some(call)) if call.contested => {}
+            Ok(Some(call)) if call.contested => _ = packet.doubt.get_or_insert(Incomplete::Entangled),
             Ok(_) => has_none = true,
             Err(reason) => _ = packet.doubt.get_or_insert(reason),
         });

@@ -87,7 +87,7 @@ fn calls_of_two_threads_at_once_are_nobodys() {
     let paths = transfer(&mut kernel, &[(1000, 100), (1100, 50), (1150, 150), (1300, 10)]);
     assert_eq!(calls(&paths)[..2], [0, 0]);
     assert_eq!(calls(&paths)[3], last);
-    assert!(paths[..2].iter().all(|path| path.incomplete.is_none()));
+    assert!(paths[..2].iter().all(|path| path.incomplete == Some(Incomplete::Entangled)));
 
     // One after the other they are not.
     let one = call(&mut kernel, TID, 1310, 100);
