@@ -96,6 +96,13 @@ pub(crate) fn sends(sk: Address, key: &FlowKey, seq: u32, len: u32) -> bool {
     true
 }
 
+/// Whether a call on a TCP socket that was drawn begins with this byte: it has come back without having sent anything, or has waited,
+/// and what sends the byte takes its place.
+#[inline(always)]
+pub(crate) fn begins_at(sk: Address, seq: u32) -> bool {
+    find(&SENDING, sk).is_some_and(|call| call.from() == seq)
+}
+
 /// The numbers of the first byte of so many from `seq` on, and of that behind the last one.
 #[inline(always)]
 pub(crate) fn range(seq: u32, len: u32) -> u64 {

@@ -197,7 +197,7 @@ pub struct ReportArgs {
 }
 
 /// Which traffic. Each option can be repeated: any of its values will do; of different options all must hold. Values that can
-/// have no comma (all but names) may be given with commas between.
+/// have no comma (all but those of `--comm`, `--unix` and the like) may be given with commas between.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Filters (repeat one: any of its values; different ones: all must hold)")]
 pub struct FilterArgs {

@@ -69,7 +69,8 @@ pub(crate) fn tcp_takes(args: &impl Args, probe: Probe, sk: usize, msg: usize) {
     }
 }
 
-/// Whether what a thread sends from `seq` to `end` is all that its call sends; then it is kept.
+/// Whether what a thread sends from `seq` to `end` is all that its call sends; then it is kept. (The rest of a `sendfile` that came back
+/// early, sent by the next one, has the same end, and is taken for that one's.)
 #[inline(always)]
 fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
     let vectors = match msg.field::<u8>(&offset::MSGHDR_ITER) {
@@ -98,9 +99,8 @@ fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
 fn sends_tcp(probe: Probe, sk: impl Given, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    if sample::draw()
-        && let Some((meta, flow)) = tcp_flow(probe, sk, Direction::Out, key)
-    {
+    let is_drawn = sample::draw() || sample::begins_at(sk.address(), number(sk, &offset::TCP_SOCK_WRITE_SEQ));
+    if is_drawn && let Some((meta, flow)) = tcp_flow(probe, sk, Direction::Out, key) {
         let seq = number(sk, &offset::TCP_SOCK_WRITE_SEQ);
         if !sample::sends(sk.address(), key, seq, len) {
             return;
@@ -114,7 +114,8 @@ fn sends_tcp(probe: Probe, sk: impl Given, len: u32) {
 pub(super) fn sends_tcp_by_file(probe: Probe, sk: Raw, netns: u32, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    if !sample::draw() || !ends_by_file(sk, key) {
+    let is_drawn = sample::draw() || sample::begins_at(sk.address(), sk.field(&offset::TCP_SOCK_WRITE_SEQ));
+    if !is_drawn || !ends_by_file(sk, key) {
         return;
     }
     (key.protocol, key.netns) = (TCP, netns);

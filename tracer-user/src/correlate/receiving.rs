@@ -129,8 +129,11 @@ impl Correlator {
                     flow.protocol() == Protocol::Udp && self.datagrams.are_read_by(flow.flow(), sk)
                 })
         };
-        let settled = self.receiving.settles_on.keys();
-        let of_it = settled.filter(|key| self.in_flight.get(*key).is_some_and(comes_to_it));
+        if self.receiving.settles_on.is_empty() {
+            return;
+        }
+        let unsettled = self.receiving.unsettled.iter().flatten().copied();
+        let of_it = unsettled.filter(|key| self.in_flight.get(*key).is_some_and(comes_to_it));
         let mut of_it: SmallVec<[PacketKey; 8]> = of_it.collect();
         of_it.sort_unstable_by_key(|key| self.in_flight.get(*key).map(|packet| packet.id));
         for key in of_it {

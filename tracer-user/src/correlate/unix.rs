@@ -289,7 +289,7 @@ impl Correlator {
         match call {
             _ if !is_of_datagram => {}
             Some(call) if !is_new || record.peer != call.sk => self.unix.socket(call.sk).taken += 1,
-            // Nor is it known whose it is.
+            // Whose it is is not known.
             None if !is_new => self.unix.stranger_ns = record.time_ns,
             _ => {}
         }

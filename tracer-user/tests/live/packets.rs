@@ -136,6 +136,7 @@ fn a_call_that_sends_nothing_begins_no_path() {
         // SAFETY: nothing can be read from there, which the call says.
         let sent = unsafe { libc::send(client.as_raw_fd(), std::ptr::null(), 10, 0) };
         assert_eq!(sent, -1, "EFAULT");
+        let failed_at = SystemTime::now();
         client.set_nonblocking(true).unwrap();
         let mut filled = 0;
         // Twice nothing: as much as there was room for has left the socket meanwhile.
@@ -155,13 +156,15 @@ fn a_call_that_sends_nothing_begins_no_path() {
         reader.join().unwrap();
         let said = trace.stop();
         said.assert_whole();
-        let mut last_ns = 0;
+        let (mut first_ns, mut last_ns) = (u64::MAX, 0);
         for path in said.data().filter(|path| path["retransmitted"] == false) {
             assert_eq!(hops(path)[0], "tcp_sendmsg", "{backend}: {path}");
-            last_ns = last_ns.max(path["time_ns"].as_u64().unwrap());
+            let begun_ns = path["time_ns"].as_u64().unwrap();
+            (first_ns, last_ns) = (first_ns.min(begun_ns), last_ns.max(begun_ns));
         }
-        let refused_ns = refused_at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
-        assert!(u128::from(last_ns) > refused_ns, "{backend}: {last_ns} {refused_ns}");
+        let ns = |at: SystemTime| at.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        assert!(u128::from(first_ns) > ns(failed_at), "{backend}: {first_ns} {failed_at:?}");
+        assert!(u128::from(last_ns) > ns(refused_at), "{backend}: {last_ns} {refused_at:?}");
     }
 }
 
