@@ -315,8 +315,8 @@ impl Datagrams {
             queue.queued.retain(|queued| in_flight.get(queued.key).is_some());
             queue.coming.retain(|(key, _)| in_flight.get(*key).is_some());
         }
-        // Of what is empty, that several threads read from it is worth knowing as long as there is room. Another socket may be in its
-        // memory, though.
+        // Of an empty one, that several threads read from it is worth knowing as long as there is room. (Another socket in the same
+        // memory is taken for it, which only makes its datagrams doubtful.)
         self.queues.retain(|_, queue| queue.len() > 0 || queue.is_shared);
         if self.queues.len() >= SOCKETS / 2 {
             self.queues.retain(|_, queue| queue.len() > 0);
