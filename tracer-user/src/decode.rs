@@ -6,8 +6,8 @@ use tracer_common::event::{
     UnixRecord,
 };
 
-/// A record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A record. The long kinds are rare, and apart: each record is moved, and many are kept at a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
     /// A probe point fired.
     Hop(HopRecord),
@@ -18,16 +18,19 @@ pub enum Record {
     /// A device has this name.
     Device(DeviceRecord),
     /// A UNIX socket has this name.
-    UnixName(UnixNameRecord),
+    UnixName(Box<UnixNameRecord>),
     /// A probe point fired for a UNIX socket.
     Unix(UnixRecord),
     /// A routing table has answered.
     Route(RouteRecord),
     /// A number of the kernel's has this name.
-    Name(NameRecord),
+    Name(Box<NameRecord>),
     /// Records were lost here, or none is any more.
     Loss(LossRecord),
 }
+
+// A record of a hop, and which kind it is.
+const _: () = assert!(size_of::<Record>() == size_of::<HopRecord>() + 8);
 
 impl Record {
     /// Whether it says that a probe point fired; the others are names and numbers for those that do.
@@ -63,10 +66,10 @@ pub fn decode(bytes: &[u8]) -> Result<Record, Malformed> {
         KIND_FLOW => copy(bytes).map(Record::Flow),
         KIND_TASK => copy(bytes).map(Record::Task),
         KIND_DEVICE => copy(bytes).map(Record::Device),
-        KIND_UNIX_NAME => copy(bytes).map(Record::UnixName),
+        KIND_UNIX_NAME => copy(bytes).map(Box::new).map(Record::UnixName),
         KIND_UNIX => copy(bytes).map(Record::Unix),
         KIND_ROUTE => copy(bytes).map(Record::Route),
-        KIND_NAME => copy(bytes).map(Record::Name),
+        KIND_NAME => copy(bytes).map(Box::new).map(Record::Name),
         KIND_LOSS => copy(bytes).map(Record::Loss),
         kind => Err(Malformed::Kind(kind)),
     }

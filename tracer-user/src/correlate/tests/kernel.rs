@@ -273,7 +273,7 @@ impl Kernel {
     }
 
     pub(super) fn unix_name(&mut self, sk: u64, name: &[u8]) {
-        self.correlator.record(&Record::UnixName(unix_name_record(sk, name)));
+        self.correlator.record(&Record::UnixName(Box::new(unix_name_record(sk, name))));
     }
 
     /// What a number of the kernel's is called.
@@ -282,7 +282,7 @@ impl Kernel {
         name[..text.len()].copy_from_slice(text.as_bytes());
         let len = u8::try_from(text.len()).unwrap();
         let record = NameRecord { kind: KIND_NAME, of, len, pad: 0, pad2: 0, number, name };
-        self.correlator.record(&Record::Name(record));
+        self.correlator.record(&Record::Name(Box::new(record)));
     }
 
     /// Time passes; how the point of a record is attached, if it is.

@@ -179,7 +179,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         },
     );
     let name = (1u64..4, 0u32..3, vec(any::<u8>(), 0..20)).prop_map(|(sk, inode, name)| {
-        Record::UnixName(UnixNameRecord { inode, ..unix_name_record(sk, &name) })
+        Record::UnixName(Box::new(UnixNameRecord { inode, ..unix_name_record(sk, &name) }))
     });
     prop_oneof![4 => any_hop().prop_map(Record::Hop), 4 => unix, 1 => route, 1 => name]
 }
@@ -248,7 +248,7 @@ pub(super) fn with_losses(
                 is_losing = true;
                 came.push(Record::Loss(loss_record(STILL_LOST)));
             }
-            came.push(*record);
+            came.push(record.clone());
         }
         let has_looked = at % batch == 0 || at + 1 == records.len();
         if has_looked && (is_losing || !is_known) {
@@ -288,7 +288,7 @@ fn damaged(records: &[Record], damages: &[(prop::sample::Index, Damage)]) -> Vec
             Damage::Drop => {
                 records.remove(at);
             }
-            Damage::Repeat => records.insert(at, records[at]),
+            Damage::Repeat => records.insert(at, records[at].clone()),
             Damage::Early if at > 0 && of_record(&records[at - 1]).2 != of_record(&records[at]).2 => {
                 records.swap(at - 1, at);
             }
@@ -299,7 +299,7 @@ fn damaged(records: &[Record], damages: &[(prop::sample::Index, Damage)]) -> Vec
                 _ => {}
             },
             Damage::Garbage(garbage) if times.contains(&of_record(garbage).1) => {}
-            Damage::Garbage(garbage) => records.insert(at, **garbage),
+            Damage::Garbage(garbage) => records.insert(at, *garbage.clone()),
         }
     }
     records

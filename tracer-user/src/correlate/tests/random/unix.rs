@@ -390,7 +390,7 @@ proptest! {
         for repeated in repeated {
             if !records.is_empty() {
                 let at = repeated.index(records.len());
-                records.insert(at, records[at]);
+                records.insert(at, records[at].clone());
             }
         }
         let paths = correlate(&records);

@@ -57,7 +57,7 @@ fn another_socket_in_the_same_memory_has_messages_and_a_name_of_its_own() {
     let mut kernel = Kernel::new(by_kprobes());
     let name = |kernel: &mut Kernel, inode, name| {
         let record = UnixNameRecord { inode, ..unix_name_record(CLIENT, name) };
-        kernel.correlator.record(&Record::UnixName(record));
+        kernel.correlator.record(&Record::UnixName(Box::new(record)));
     };
     // Nobody has accepted it yet.
     name(&mut kernel, 0, b"");
