@@ -38,8 +38,10 @@ impl Attached {
     /// Attaches, and returns when it traces.
     pub(crate) fn start(variant: Variant, target: &Target) -> Result<Beginning> {
         let started = match variant {
-            Variant::Empty | Variant::Bare => {
-                let yardstick = Yardstick::attach(&variant.to_string(), target)?;
+            Variant::Empty | Variant::One | Variant::Bare => {
+                let kind = if variant == Variant::Bare { "bare" } else { "empty" };
+                let takes = |point| variant != Variant::One || point == target.first_seen();
+                let yardstick = Yardstick::attach(kind, target, takes)?;
                 return Ok(Beginning::Attached(Self::Here(Box::new(yardstick))));
             }
             Variant::Json | Variant::JsonAny | Variant::Summary | Variant::Sample | Variant::Excluded => {

@@ -121,7 +121,7 @@ impl Group {
     /// What is attached meanwhile.
     pub(crate) fn variants(self) -> &'static [Variant] {
         use Variant::{
-            Bare, BpftraceCount, BpftracePrint, Empty, Excluded, Json, JsonAny, Sample, Summary, Tcpdump,
+            Bare, BpftraceCount, BpftracePrint, Empty, Excluded, Json, JsonAny, One, Sample, Summary, Tcpdump,
         };
         match self {
             Self::Tcp => &[
@@ -131,12 +131,13 @@ impl Group {
                 Sample,
                 Excluded,
                 Empty,
+                One,
                 Bare,
                 BpftracePrint,
                 BpftraceCount,
                 Tcpdump,
             ],
-            Self::Unix => &[Json, Summary, Sample, Excluded, Empty, Bare, BpftracePrint, BpftraceCount],
+            Self::Unix => &[Json, Summary, Sample, Excluded, Empty, One, Bare, BpftracePrint, BpftraceCount],
             Self::Stream | Self::Connections | Self::Redis => {
                 &[Json, Summary, Sample, Excluded, BpftracePrint, BpftraceCount, Tcpdump]
             }

@@ -1,6 +1,7 @@
 //! Which traffic a tracer is to look at.
 
 use pathtrace::filter::{Filter, FilterError, Transport, UnixName, Wanted};
+use tracer_common::probes::Point;
 
 /// The connections of a group.
 #[derive(Clone, Debug)]
@@ -49,6 +50,11 @@ impl Target {
         }
         let port = ["--port".to_owned(), OTHER_PORT.to_string()];
         port.into_iter().chain(TCP.map(str::to_owned)).collect()
+    }
+
+    /// Where a message is first seen by itself: in its packet, or when its reader is woken.
+    pub(crate) fn first_seen(&self) -> Point {
+        if self.ports.is_empty() { Point::SockDefReadable } else { Point::DevQueueXmit }
     }
 
     /// What pathtrace makes of [`filter`](Self::filter).

@@ -9,6 +9,8 @@ use clap::ValueEnum;
 pub(crate) enum Variant {
     /// At the tracepoints of pathtrace's hops, programs that do nothing.
     Empty,
+    /// One of these alone, where a message is first seen by itself: less than that no tracer can attach.
+    One,
     /// There, programs that hand a record over and do nothing else.
     Bare,
     /// pathtrace, each path as JSON, to a file.
@@ -40,6 +42,7 @@ impl fmt::Display for Variant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Empty => "empty",
+            Self::One => "one",
             Self::Bare => "bare",
             Self::Json => "json",
             Self::JsonAny => "json-any",

@@ -24,8 +24,8 @@ pub(crate) struct Yardstick {
 }
 
 impl Yardstick {
-    /// Attaches the programs of this kind wherever pathtrace looks for this target.
-    pub(crate) fn attach(kind: &str, target: &Target) -> Result<Self> {
+    /// Attaches the programs of this kind wherever pathtrace looks for this target, and where `takes` says so.
+    pub(crate) fn attach(kind: &str, target: &Target, takes: impl Fn(Point) -> bool) -> Result<Self> {
         let mut programs =
             EbpfLoader::new().map_max_entries("RECORDS", BUFFER_BYTES).load(OBJECT).context("cannot load")?;
         let records = programs.take_map("RECORDS").context("the object has no map RECORDS")?;
@@ -34,7 +34,7 @@ impl Yardstick {
         let filter = target.understood()?;
         // Several points may share a program.
         let mut attached = HashSet::new();
-        for point in PROBES.iter().filter(|point| filter.needs(point)) {
+        for point in PROBES.iter().filter(|point| filter.needs(point) && takes(point.point)) {
             let is_there = |(_, it): &(Point, Tracepoint)| kernel.tracepoint_args(it.name()).is_some();
             let Some((owner, tracepoint)) = point.tracepoints(|row| filter.needs(row)).find(is_there) else {
                 continue;
