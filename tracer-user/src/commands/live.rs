@@ -2,7 +2,13 @@
 
 use std::io::{self, BufWriter};
 
-use super::{Failure, Outcome, output, trace::trace, wanted::wanted};
+use super::{
+    Failure, Outcome,
+    output::{self, Place},
+    recording::Blank,
+    trace::{prepare, trace},
+    wanted::wanted,
+};
 use crate::{
     cli::{LiveArgs, RecordArgs, TraceArgs},
     filter::Filter,
@@ -12,17 +18,23 @@ use crate::{
 
 /// Traces and shows.
 pub(super) fn live(args: &LiveArgs) -> Result<Outcome, Failure> {
-    let open = |coverage: &_, offset| output::open(&args.output, coverage, offset);
-    trace(&args.trace, filter_of(&args.trace)?, args.output.min_ns(), open, None)
+    let filter = filter_of(&args.trace)?;
+    prepare(&args.trace)?;
+    let place = Place::of(&args.output)?;
+    let open = |coverage: &_, offset| output::open(&args.output, place, coverage, offset);
+    trace(&args.trace, filter, args.output.min_ns(), open, None)
 }
 
 /// Traces, writes what the kernel sent to a file, and shows the summary.
 pub(super) fn record(args: &RecordArgs) -> Result<Outcome, Failure> {
+    let filter = filter_of(&args.trace)?;
+    prepare(&args.trace)?;
+    let blank = Blank::open(&args.write)?;
     let open = |coverage: &_, _| {
         let writer = Box::new(SummaryOnly(LineWriter::new(Style::default(), coverage)));
         Ok(Output { writer, to: Box::new(BufWriter::new(io::stdout())), is_stdout: true })
     };
-    trace(&args.trace, filter_of(&args.trace)?, 0, open, Some(&args.write))
+    trace(&args.trace, filter, 0, open, Some(blank))
 }
 
 fn filter_of(args: &TraceArgs) -> Result<Filter, Failure> {

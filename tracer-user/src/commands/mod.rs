@@ -12,6 +12,7 @@ mod output;
 mod prove;
 mod recording;
 mod report;
+mod reserved;
 mod stop;
 mod trace;
 mod traced;

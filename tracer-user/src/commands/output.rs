@@ -1,14 +1,14 @@
 //! From output arguments to writers.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, IsTerminal as _, Write},
     os::fd::AsFd as _,
+    path::Path,
 };
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Failure;
+use super::{Failure, reserved::Reserved};
 use crate::{
     cli::{Color, Format, OutputArgs, Time},
     model::Coverage,
@@ -19,23 +19,43 @@ use crate::{
 /// Room for many lines between two writes.
 const BUFFER: usize = 256 * 1024;
 
+/// As any other file of this user.
+const MODE: u32 = 0o666;
+
+/// Where data goes. If it is a file, it can be written, and what was there stays until the output is opened.
+pub(super) enum Place<'a> {
+    Stdout,
+    File { path: &'a Path, reserved: Reserved },
+}
+
+impl<'a> Place<'a> {
+    /// The one that the arguments name.
+    pub(super) fn of(args: &'a OutputArgs) -> Result<Self, Failure> {
+        let Some(path) = args.output.as_deref() else { return Ok(Self::Stdout) };
+        let reserved = Reserved::open(path, MODE).map_err(|source| failed(path, source))?;
+        Ok(Self::File { path, reserved })
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> Failure {
+    Failure::File { what: "create", path: path.to_owned(), source }
+}
+
 /// Opens what the arguments ask for.
 pub(super) fn open(
     args: &OutputArgs,
+    place: Place<'_>,
     coverage: &Coverage,
     realtime_offset_ns: i64,
 ) -> Result<Output, Failure> {
-    let to_terminal = args.output.is_none() && io::stdout().is_terminal();
-    let to: Box<dyn Write> = match &args.output {
-        Some(path) => {
-            let file = File::create(path).map_err(|source| Failure::File {
-                what: "create",
-                path: path.clone(),
-                source,
-            })?;
+    let is_stdout = matches!(place, Place::Stdout);
+    let to_terminal = is_stdout && io::stdout().is_terminal();
+    let to: Box<dyn Write> = match place {
+        Place::File { path, reserved } => {
+            let file = reserved.emptied().map_err(|source| failed(path, source))?;
             Box::new(BufWriter::with_capacity(BUFFER, file))
         }
-        None => Box::new(BufWriter::with_capacity(BUFFER, io::stdout())),
+        Place::Stdout => Box::new(BufWriter::with_capacity(BUFFER, io::stdout())),
     };
     let color = match args.color {
         Color::Always => true,
@@ -56,7 +76,7 @@ pub(super) fn open(
     };
     let writer = render::writer(form, style, coverage);
     let writer: Box<dyn PathWriter> = if args.summary { Box::new(SummaryOnly(writer)) } else { writer };
-    Ok(Output { writer, to, is_stdout: args.output.is_none() })
+    Ok(Output { writer, to, is_stdout })
 }
 
 /// Whether whoever read standard output has gone (`pathtrace | head`): a pipe says so before anything is written to it.

@@ -1,17 +1,23 @@
 //! The file that `record` writes.
 
 use std::{
-    fs::{File, OpenOptions, Permissions},
+    fs::{File, Permissions},
     io::{self, BufWriter},
-    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-use super::Failure;
+use super::{Failure, reserved::Reserved};
 use crate::{
     model::Coverage,
     store::{Footer, Header, Writer},
 };
+
+/// The file of a recording that has not begun. What was there stays until it has.
+pub(super) struct Blank {
+    path: PathBuf,
+    reserved: Reserved,
+}
 
 /// A recording that is being written. Its errors name the file, and none of them is a reader that went away.
 pub(super) struct Recording {
@@ -19,17 +25,24 @@ pub(super) struct Recording {
     writer: Writer<BufWriter<File>>,
 }
 
-impl Recording {
-    /// Creates the file, or writes it anew; for its owner alone.
-    pub(super) fn create(
-        path: &Path,
+impl Blank {
+    /// Opens the file, or makes one.
+    pub(super) fn open(path: &Path) -> Result<Self, Failure> {
+        let reserved = Reserved::open(path, OWNER_ONLY).map_err(|source| failed(path, source))?;
+        Ok(Self { path: path.to_owned(), reserved })
+    }
+
+    /// Begins the recording in it, for its owner alone.
+    pub(super) fn begin(
+        self,
         release: &str,
         coverage: &Coverage,
         realtime_offset_ns: i64,
         count: Option<u64>,
-    ) -> Result<Self, Failure> {
-        let failure = |source| failed(path, source);
-        let file = open_private(path).map_err(failure)?;
+    ) -> Result<Recording, Failure> {
+        let Self { path, reserved } = self;
+        let failure = |source| failed(&path, source);
+        let file = private(reserved).map_err(failure)?;
         let header = Header {
             pathtrace: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: release.to_owned(),
@@ -42,9 +55,11 @@ impl Recording {
                 .collect(),
         };
         let writer = Writer::new(BufWriter::with_capacity(1 << 20, file), &header).map_err(failure)?;
-        Ok(Self { path: path.to_owned(), writer })
+        Ok(Recording { path, writer })
     }
+}
 
+impl Recording {
     /// Writes one record.
     pub(super) fn record(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.writer.record(bytes).map_err(|source| failed(&self.path, source))
@@ -64,25 +79,16 @@ impl Recording {
 /// What a recording tells is who talks to whom: nobody but its owner may read it.
 const OWNER_ONLY: u32 = 0o600;
 
-fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).mode(OWNER_ONLY);
-    match options.clone().create_new(true).open(path) {
-        Ok(file) => {
-            give_to_sudo_user(&file);
-            Ok(file)
-        }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let file = options.open(path)?;
-            // The permissions of a device such as /dev/null, or of a pipe, are not ours to change.
-            if file.metadata()?.is_file() {
-                file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
-                file.set_len(0)?;
-            }
-            Ok(file)
-        }
-        Err(error) => Err(error),
+fn private(reserved: Reserved) -> io::Result<File> {
+    let is_new = reserved.is_new();
+    let file = reserved.emptied()?;
+    if is_new {
+        give_to_sudo_user(&file);
+    } else if file.metadata()?.is_file() {
+        // The permissions of a device such as /dev/null, or of a pipe, are not ours to change.
+        file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
     }
+    Ok(file)
 }
 
 /// Whoever recorded with sudo reads the recording without. Only a file that was made here: an older one has its owner.
@@ -109,7 +115,7 @@ mod tests {
         let path = env::temp_dir().join(format!("pathtrace-private-{}", process::id()));
         fs::write(&path, "older").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-        open_private(&path).unwrap();
+        private(Reserved::open(&path, OWNER_ONLY).unwrap()).unwrap();
         let metadata = fs::metadata(&path).unwrap();
         fs::remove_file(&path).unwrap();
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.len()), (OWNER_ONLY, 0));
@@ -119,7 +125,7 @@ mod tests {
     fn a_device_keeps_its_permissions() {
         let mode = || fs::metadata("/dev/null").unwrap().permissions().mode();
         let before = mode();
-        open_private(Path::new("/dev/null")).unwrap();
+        private(Reserved::open(Path::new("/dev/null"), OWNER_ONLY).unwrap()).unwrap();
         assert_eq!(mode(), before);
     }
 }

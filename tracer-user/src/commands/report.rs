@@ -6,7 +6,13 @@ use std::{
     path::Path,
 };
 
-use super::{Failure, Outcome, output, say, trace::what_follows_from, wanted::wanted_of_recording};
+use super::{
+    Failure, Outcome,
+    output::{self, Place},
+    say,
+    trace::what_follows_from,
+    wanted::wanted_of_recording,
+};
 use crate::{
     cli::ReportArgs,
     filter::Selection,
@@ -25,7 +31,8 @@ pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
     let store = |source| Failure::Store { name: name_of(&args.read), source };
     let mut reader = Reader::new(BufReader::with_capacity(1 << 20, open(&args.read)?)).map_err(store)?;
     let coverage = reader.coverage();
-    let output = output::open(&args.output, &coverage, reader.header().realtime_offset_ns)?;
+    let output =
+        output::open(&args.output, Place::of(&args.output)?, &coverage, reader.header().realtime_offset_ns)?;
     // What was still on its way when the recording had its number of paths was recorded, too, but not asked for.
     let first = reader.header().count;
     let shown = Shown { count: args.count, first, selection, min_ns: args.output.min_ns() };

@@ -4,7 +4,7 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, IsTerminal as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -12,8 +12,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 
 use super::{
-    Failure, Outcome, names_of_drops::NamesOfDrops, output::reader_is_gone, recording::Recording, say,
-    stop::Stop, traced::Traced, wanted::warn_of_unbound,
+    Failure, Outcome,
+    names_of_drops::NamesOfDrops,
+    output::reader_is_gone,
+    recording::{Blank, Recording},
+    say,
+    stop::Stop,
+    traced::{self, Traced},
+    wanted::warn_of_unbound,
 };
 use crate::{
     cli::TraceArgs,
@@ -50,21 +56,10 @@ const ARRIVAL_NS: u64 = 150_000_000;
 const LOCKED_DOWN: &str = "This kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which \
     forbids reading it, to root as well. Lockdown ends only with a boot without lockdown=confidentiality.\n";
 
-/// Traces what `filter` lets through as `args` say (but for their filters), and shows paths that take at least `min_ns`. `open` opens the output when it is known what can be seen; `recording` gets what the kernel
-/// sent.
-pub(super) fn trace(
-    args: &TraceArgs,
-    filter: Filter,
-    min_ns: u64,
-    open: impl FnOnce(&Coverage, i64) -> Result<Output, Failure>,
-    recording: Option<&Path>,
-) -> Result<Outcome, Failure> {
+/// Looks for what stands in the way of a trace while nothing is attached.
+pub(super) fn prepare(args: &TraceArgs) -> Result<(), Failure> {
     start_log(args.verbose);
-    if !args.quiet {
-        warn_of_unbound(filter.unix_names());
-    }
-    let features = Features::running()?;
-    check_privileges(&features)?;
+    check_privileges(&Features::running()?)?;
     // A file left by an earlier run must not say that this one is ready.
     if let Some(path) = &args.ready_file
         && let Err(source) = std::fs::remove_file(path)
@@ -72,6 +67,22 @@ pub(super) fn trace(
     {
         return Err(Failure::File { what: "replace", path: path.clone(), source });
     }
+    traced::look_for(&args.exec)
+}
+
+/// Traces what `filter` lets through as `args` say (but for their filters), which were prepared for, and shows paths that take at least
+/// `min_ns`. `open` opens the output when it is known what can be seen; `blank` gets what the kernel sent.
+pub(super) fn trace(
+    args: &TraceArgs,
+    filter: Filter,
+    min_ns: u64,
+    open: impl FnOnce(&Coverage, i64) -> Result<Output, Failure>,
+    blank: Option<Blank>,
+) -> Result<Outcome, Failure> {
+    if !args.quiet {
+        warn_of_unbound(filter.unix_names());
+    }
+    let features = Features::running()?;
     let btf = match &args.btf {
         Some(file) => Btf::from_file(file)?,
         None => Btf::running()?,
@@ -101,9 +112,8 @@ pub(super) fn trace(
     say_what_is_seen(&features, &coverage, begun.elapsed(), said)?;
     let offset = realtime_offset_ns();
     let output = open(&coverage, offset)?;
-    let recording = recording
-        .map(|path| Recording::create(path, &features.release, &coverage, offset, args.count))
-        .transpose()?;
+    let recording =
+        blank.map(|blank| blank.begin(&features.release, &coverage, offset, args.count)).transpose()?;
     let session = Session::new(coverage, output, Shown { count: args.count, min_ns, ..Shown::default() });
 
     // One thread is enough: draining never waits for anything but time, and it is what everything else waits for.

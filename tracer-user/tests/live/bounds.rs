@@ -240,6 +240,47 @@ fn nothing_is_ready_if_the_command_cannot_start() {
     }
 }
 
+/// What cannot end well is said before anything is attached, and so before anything is said of that.
+#[test]
+fn what_is_missing_is_said_before_anything_is_attached() {
+    if let Some(backend) = one_backend() {
+        for (args, says) in [
+            (&["-o", "/no/such/folder/x", "--", "true"][..], "cannot create /no/such/folder/x: "),
+            (&["--", "missing-command"], "cannot start \"missing-command\": "),
+            (&["record", "-w", "/no/such/folder/x"], "cannot write /no/such/folder/x: "),
+            (&["record", "-w", "/dev/null", "--", "missing-command"], "cannot start \"missing-command\": "),
+            (&["compare", "--tcp", "1", "--unix", "@x", "--", "/"], "cannot start \"/\": "),
+        ] {
+            // Options follow the verb.
+            let (verb, rest) = args.split_at(usize::from(!args[0].starts_with('-')));
+            let said = pathtrace().args(verb).args(["--backend", &backend]).args(rest).output().unwrap();
+            let stderr = String::from_utf8_lossy(&said.stderr);
+            assert_eq!(said.status.code(), Some(2), "{args:?}: {stderr}");
+            assert!(stderr.starts_with(&format!("pathtrace: {says}")), "{args:?}: {stderr}");
+            assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn files_stay_as_they_were_if_a_trace_cannot_begin() {
+    if one_backend().is_some() {
+        let folder = tempfile::tempdir().unwrap();
+        let (old, new, types) =
+            (folder.path().join("old"), folder.path().join("new"), folder.path().join("types"));
+        fs::write(&old, "from an earlier run").unwrap();
+        fs::write(&types, "none").unwrap();
+        for verb in [&["-o"][..], &["record", "-w"]] {
+            for file in [&old, &new] {
+                let said = pathtrace().args(verb).arg(file).arg("--btf").arg(&types).output().unwrap();
+                assert_eq!(said.status.code(), Some(2), "{}", String::from_utf8_lossy(&said.stderr));
+            }
+            assert_eq!(fs::read(&old).unwrap(), b"from an earlier run");
+            assert!(!new.exists(), "{verb:?}");
+        }
+    }
+}
+
 #[test]
 fn a_full_standard_error_is_no_reason_to_fail() {
     if let Some(backend) = one_backend() {

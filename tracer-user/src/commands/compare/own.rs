@@ -9,7 +9,11 @@ use std::{
 use crate::{
     analyze::Summary,
     cli::{CompareArgs, FilterArgs, TraceArgs},
-    commands::{Failure, Outcome, say, trace::trace, wanted::port},
+    commands::{
+        Failure, Outcome, say,
+        trace::{prepare, trace},
+        wanted::port,
+    },
     comparison::{AtSize, Comparison, Cpus, Messages, Run},
     filter::{Filter, UnixName},
     model::{Path, Protocol},
@@ -28,13 +32,15 @@ pub(super) fn compare(
     unix: &UnixName,
 ) -> Result<(Comparison, Outcome), Failure> {
     let filter = Filter::either(vec![port("--tcp", tcp)?], vec![unix.clone()])?;
+    let traced_as = trace_args(args);
+    prepare(&traced_as)?;
     let found = Rc::new(RefCell::new(None));
     let open = |_: &_, _| {
         let writer = Box::new(Gatherer { found: Rc::clone(&found), ..Gatherer::default() });
         // The command's own output must not come between ours.
         Ok(Output { writer, to: Box::new(io::sink()), is_stdout: true })
     };
-    let outcome = trace(&trace_args(args), filter, 0, open, None)?;
+    let outcome = trace(&traced_as, filter, 0, open, None)?;
     // Whatever ends a trace, its summary is written.
     let comparison = found.take().ok_or_else(|| Failure::Output(io::ErrorKind::UnexpectedEof.into()))?;
     let unseen = comparison.sizes.iter().flat_map(|size| &size.runs);
