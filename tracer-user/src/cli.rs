@@ -191,6 +191,9 @@ pub struct ReportArgs {
     /// Exit with 1 if anything was lost or incomplete
     #[arg(long)]
     pub strict: bool,
+    /// Say nothing but errors and data, which is all that report says anyhow: taken as by a live run, for scripts that do both
+    #[arg(short, long)]
+    pub quiet: bool,
     /// What to show.
     #[command(flatten)]
     pub output: OutputArgs,

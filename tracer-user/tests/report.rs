@@ -66,6 +66,14 @@ fn what_a_recording_cannot_answer_is_refused() {
 }
 
 #[test]
+fn quiet_is_taken_as_by_a_live_run() {
+    let said = report(recording().to_str().unwrap(), &["-q"]);
+    assert_eq!((said.status.code(), said.stderr.as_slice()), (Some(0), &b""[..]));
+    assert_eq!(said.stdout, report(recording().to_str().unwrap(), &["--quiet"]).stdout);
+    assert_eq!(said.stdout, report(recording().to_str().unwrap(), &[]).stdout);
+}
+
+#[test]
 fn standard_input_is_a_recording_too() {
     assert_eq!(report("-", &[]).stdout, report(recording().to_str().unwrap(), &[]).stdout);
     let empty = Command::new(env!("CARGO_BIN_EXE_pathtrace"))
