@@ -50,12 +50,29 @@ struct Window {
     /// Its first and last moment, `CLOCK_MONOTONIC`: its events are told by their times, as they are read later.
     from_ns: u64,
     until_ns: u64,
-    /// Time that the programs had run when it was opened.
-    ran_ns: u64,
+    /// What the programs had run when it was opened.
+    ran: Ran,
     /// Hop records that were lost before.
     lost: u64,
     /// Hop records that were read of it.
     events: u64,
+}
+
+/// What all our programs have run, as far as the statistics were on.
+#[derive(Clone, Copy, Default)]
+struct Ran {
+    ns: u64,
+    times: u64,
+}
+
+impl Ran {
+    fn so_far(ebpf: &Ebpf) -> Self {
+        let each = ebpf.programs().filter_map(|(_, program)| program.info().ok());
+        each.fold(Self::default(), |sum, info| Self {
+            ns: sum.ns.saturating_add(u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX)),
+            times: sum.times.saturating_add(info.run_count()),
+        })
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -80,7 +97,7 @@ impl Meter {
                 opened: now,
                 from_ns: u64::MAX,
                 until_ns: 0,
-                ran_ns: 0,
+                ran: Ran::default(),
                 lost: 0,
                 events: 0,
             },
@@ -108,7 +125,7 @@ impl Meter {
         self.count_window();
         self.next = now + EVERY;
         // Nothing is counted yet, unless always.
-        let ran_ns = ran_ns(ebpf);
+        let ran = Ran::so_far(ebpf);
         let statistics = match (self.always_on, enable_stats(Stats::RunTime)) {
             (true, _) => None,
             (false, Ok(statistics)) => Some(statistics),
@@ -125,7 +142,7 @@ impl Meter {
             opened: now,
             from_ns: monotonic_now_ns(),
             until_ns: u64::MAX,
-            ran_ns,
+            ran,
             lost,
             events: 0,
         };
@@ -141,7 +158,9 @@ impl Meter {
         window.state = State::Closed;
         window.until_ns = monotonic_now_ns();
         window.statistics = None;
-        sample.run_ns += ran_ns(ebpf).saturating_sub(window.ran_ns);
+        let ran = Ran::so_far(ebpf);
+        sample.run_ns += ran.ns.saturating_sub(window.ran.ns);
+        *sample.runs.get_or_insert_default() += ran.times.saturating_sub(window.ran.times);
         sample.events += lost.saturating_sub(window.lost);
         sample.observed_ns += window.until_ns.saturating_sub(window.from_ns);
     }
@@ -171,10 +190,4 @@ impl Meter {
         self.count_window();
         self.cost
     }
-}
-
-/// Time that all our programs have run, as far as the statistics were on.
-fn ran_ns(ebpf: &Ebpf) -> u64 {
-    let times = ebpf.programs().filter_map(|(_, program)| Some(program.info().ok()?.run_time()));
-    u64::try_from(times.sum::<Duration>().as_nanos()).unwrap_or(u64::MAX)
 }

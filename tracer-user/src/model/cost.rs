@@ -5,6 +5,9 @@
 pub struct Sample {
     /// Time that the programs ran, ns, whether they wrote something or not.
     pub run_ns: u64,
+    /// How often they ran; `None` in recordings from before this was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<u64>,
     /// Hop records that they wrote meanwhile, the lost ones included.
     pub events: u64,
     /// How long the statistics were on, ns.
@@ -35,6 +38,27 @@ pub struct OwnCost {
     pub share: Option<f64>,
     /// Hop records that it was measured for.
     pub measured_events: u64,
+    /// By run of a program, if runs were counted.
+    pub by_run: Option<ByRun>,
+}
+
+/// The same cost, looked at by runs of programs: most of them may write nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByRun {
+    /// In the kernel, for each run.
+    pub ns: u64,
+    /// Runs that it was measured for.
+    pub measured: u64,
+}
+
+/// Where fewer than one run in so many writes an event, what an event costs is mostly the price of runs that wrote none.
+const FEW: u64 = 2;
+
+impl OwnCost {
+    /// The cost by run, if most runs wrote no event.
+    pub fn mostly_silent(&self) -> Option<ByRun> {
+        self.by_run.filter(|by_run| by_run.measured > self.measured_events.saturating_mul(FEW))
+    }
 }
 
 /// Why there is no cost.
@@ -62,7 +86,7 @@ impl NotMeasured {
 impl Cost {
     /// The cost of a run with `events` hop records, the lost ones included, that took `duration_ns`.
     pub fn of_run(self, events: u64, duration_ns: Option<u64>) -> Result<OwnCost, NotMeasured> {
-        let Sample { run_ns, events: measured_events, .. } = match self {
+        let Sample { run_ns, runs, events: measured_events, .. } = match self {
             Self::NotAsked => return Err(NotMeasured::NotAsked),
             Self::Refused => return Err(NotMeasured::Refused),
             Self::Sampled(sample) => sample,
@@ -78,6 +102,7 @@ impl Cost {
             total_ns,
             share: duration_ns.filter(|duration| *duration > 0).map(|all| total_ns as f64 / all as f64),
             measured_events,
+            by_run: runs.filter(|runs| *runs > 0).map(|measured| ByRun { ns: run_ns / measured, measured }),
         })
     }
 }
@@ -87,7 +112,19 @@ mod tests {
     use super::*;
 
     fn sampled(run_ns: u64, events: u64) -> Cost {
-        Cost::Sampled(Sample { run_ns, events, observed_ns: 10_000_000 })
+        Cost::Sampled(Sample { run_ns, runs: None, events, observed_ns: 10_000_000 })
+    }
+
+    #[test]
+    fn where_most_programs_write_nothing_the_cost_is_that_of_a_run() {
+        let of = |runs| {
+            let sample = Sample { run_ns: 90_000, runs, events: 10, observed_ns: 10_000_000 };
+            Cost::Sampled(sample).of_run(20, None).unwrap()
+        };
+        assert_eq!(of(Some(1500)).mostly_silent(), Some(ByRun { ns: 60, measured: 1500 }));
+        assert_eq!(of(Some(20)).by_run, Some(ByRun { ns: 4500, measured: 20 }));
+        assert_eq!(of(Some(20)).mostly_silent(), None);
+        assert_eq!((of(None).by_run, of(Some(0)).by_run), (None, None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod shares;
 mod trust;
 
 pub use audit::Audit;
-pub use cost::{Cost, NotMeasured, OwnCost, Sample};
+pub use cost::{ByRun, Cost, NotMeasured, OwnCost, Sample};
 pub use coverage::{Attached, Coverage, Refusal, State};
 pub use flow::{Comm, Endpoint, Flow, Protocol, Task};
 pub use path::{

@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_was_lost_has_cost_something_too() {
-        let cost = Cost::Sampled(Sample { run_ns: 1000, events: 10, observed_ns: 1 });
+        let cost = Cost::Sampled(Sample { run_ns: 1000, runs: Some(12), events: 10, observed_ns: 1 });
         let losses = Some(Losses { hops: 5, others: 3, missed: None });
         let trust = Trust { events: 15, losses, cost, duration_ns: Some(4000), ..Trust::default() };
         let own = trust.own_cost().unwrap();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     export::Human,
-    model::{Audit, Coverage, Losses, NotMeasured, Trust},
+    model::{Audit, ByRun, Coverage, Losses, NotMeasured, Trust},
 };
 
 /// Writes the trust line.
@@ -103,7 +103,13 @@ fn paths(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn own_cost(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match trust.own_cost() {
         Ok(cost) => {
-            write!(f, ", own cost {} ns an event", cost.ns_per_event)?;
+            match cost.mostly_silent() {
+                Some(ByRun { ns, measured }) => {
+                    let an_event = measured / cost.measured_events.max(1);
+                    write!(f, ", own cost {ns} ns a run of a program ({an_event} runs for each event)")?;
+                }
+                None => write!(f, ", own cost {} ns an event", cost.ns_per_event)?,
+            }
             cost.share.map_or(Ok(()), |share| write!(f, ", {} of one CPU", Percent(share)))
         }
         // Nothing has cost anything.

@@ -20,6 +20,9 @@ fn what_tracing_costs_is_measured() {
         let events = said.summary["events"].as_u64().unwrap();
         assert!(number("total_ns") >= number("ns_per_event") * events, "{cost}");
         assert!(cost["share"].as_f64() > Some(0.0), "{cost}");
+        // What writes an event has run.
+        assert!(number("measured_runs") >= number("measured_events"), "{cost}");
+        assert!((1..=number("ns_per_event")).contains(&number("ns_per_run")), "{cost}");
         // Nobody asked for it.
         assert!(said.summary["audit"].is_null(), "{}", said.summary);
     }

@@ -221,7 +221,12 @@ pub(crate) fn trust() -> Trust {
         dropped: 2,
         retransmitted: 1,
         duration_ns: Some(10_004_000_000),
-        cost: Cost::Sampled(Sample { run_ns: 3_400_000, events: 24_000, observed_ns: 110_000_000 }),
+        cost: Cost::Sampled(Sample {
+            run_ns: 3_400_000,
+            runs: Some(31_000),
+            events: 24_000,
+            observed_ns: 110_000_000,
+        }),
         ..Trust::default()
     };
     trust.losses = Some(Losses { missed: Some(0), ..Losses::default() });

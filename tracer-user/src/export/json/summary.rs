@@ -44,14 +44,23 @@ struct Cost {
     /// Of the time that one CPU has.
     share: Option<f64>,
     measured_events: u64,
+    ns_per_run: Option<u64>,
+    measured_runs: Option<u64>,
 }
 
 impl Cost {
     fn of(cost: OwnCost) -> Self {
-        let OwnCost { ns_per_event, total_ns, share, measured_events } = cost;
+        let OwnCost { ns_per_event, total_ns, share, measured_events, by_run } = cost;
         // More digits than were measured would be noise.
         let share = share.map(|share| (share * 1e6).round() / 1e6);
-        Self { ns_per_event, total_ns, share, measured_events }
+        Self {
+            ns_per_event,
+            total_ns,
+            share,
+            measured_events,
+            ns_per_run: by_run.map(|by_run| by_run.ns),
+            measured_runs: by_run.map(|by_run| by_run.measured),
+        }
     }
 }
 

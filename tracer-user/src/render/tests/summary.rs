@@ -39,7 +39,8 @@ fn trust_line(cost: Cost, audit: Option<Audit>) -> String {
 
 #[test]
 fn own_cost_and_accounts() {
-    let sampled = |run_ns, events| Cost::Sampled(Sample { run_ns, events, observed_ns: 10_000_000 });
+    let ran = |run_ns, runs, events| Cost::Sampled(Sample { run_ns, runs, events, observed_ns: 10_000_000 });
+    let sampled = |run_ns, events| ran(run_ns, Some(events), events);
     let audit = Audit { fired: 18_500, taken: 18_497, lost: 3, unexplained: 0 };
     let wrong = Audit { lost: 2, unexplained: 1, ..audit };
     let lines = [
@@ -47,7 +48,8 @@ fn own_cost_and_accounts() {
         trust_line(Cost::Refused, None),
         trust_line(sampled(0, 0), None),
         trust_line(sampled(142_000, 1000), None),
-        trust_line(sampled(91_000_000, 1000), None),
+        trust_line(ran(91_000_000, Some(1_500_000), 1000), None),
+        trust_line(ran(91_000_000, None, 1000), None),
         trust_line(sampled(9_000, 1000), Some(audit)),
         trust_line(Cost::NotAsked, Some(wrong)),
     ];
