@@ -35,7 +35,11 @@ fn flow() -> impl Strategy<Value = Flow> {
 }
 
 fn task() -> impl Strategy<Value = Task> {
-    (any::<u32>(), option::of(any::<[u8; 16]>())).prop_map(|(pid, comm)| Task { pid, comm: comm.map(Comm) })
+    (any::<u32>(), any::<Option<u32>>(), option::of(any::<[u8; 16]>())).prop_map(|(pid, tid, comm)| Task {
+        pid,
+        tid,
+        comm: comm.map(Comm),
+    })
 }
 
 /// Few numbers, so that devices and hops meet.

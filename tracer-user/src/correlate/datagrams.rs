@@ -6,9 +6,8 @@ use hashbrown::HashMap;
 use tracer_common::event::{AUX_UNKNOWN, HopRecord, MARK_TO_PEER};
 
 use super::{
-    in_flight::{InFlight, Packet, PacketKey},
+    in_flight::{InFlight, Packet, PacketKey, Who},
     loss::LostUntil,
-    process,
 };
 use crate::model::{Endpoint, Flow, Hop};
 
@@ -41,7 +40,7 @@ const NO_STRANGERS: u32 = 1;
 struct Call {
     sk: u64,
     len: u32,
-    tgid: Option<u32>,
+    who: Option<Who>,
     to_peer: bool,
     hop: Hop,
 }
@@ -162,7 +161,8 @@ impl Datagrams {
             self.calls.clear();
         }
         let to_peer = record.marks & MARK_TO_PEER != 0;
-        let call = Call { sk: record.sk, len: record.len, tgid: process(record), to_peer, hop };
+        let who = Who::thread(record.tgid, record.tid);
+        let call = Call { sk: record.sk, len: record.len, who, to_peer, hop };
         self.calls.insert(record.tid, call);
     }
 
@@ -178,7 +178,7 @@ impl Datagrams {
         self.calls.remove(&record.tid);
         let age = record.time_ns.checked_sub(call.hop.time_ns);
         if age.is_some_and(|age| age <= CALL_NS) && call.may_send(packet) {
-            packet.sender = call.tgid;
+            packet.sender = call.who;
             packet.to_peer = call.to_peer;
             packet.add(call.hop);
         }

@@ -8,7 +8,7 @@ use tracer_common::{
 use super::{
     Correlator,
     flows::{FlowKey, FlowState},
-    in_flight::{InFlight, Packet, PacketKey},
+    in_flight::{InFlight, Packet, PacketKey, Who},
     process,
 };
 use crate::model::{Hop, Incomplete, Protocol, Tcp};
@@ -112,6 +112,7 @@ impl Correlator {
                 // What came while the read was under way came a second time.
                 if packet.last_ns() <= hop.time_ns {
                     self.wakes.give(record.tid, hop.time_ns, packet);
+                    packet.receiver = Who::thread(record.tgid, record.tid);
                     packet.add(hop);
                 }
             }
@@ -235,7 +236,7 @@ impl Correlator {
         }
         if let Some(packet) = self.in_flight.get_mut(key) {
             self.wakes.give(record.tid, hop.time_ns, packet);
-            packet.receiver = process(record);
+            packet.receiver = Who::thread(record.tgid, record.tid);
             packet.add(hop);
         }
         self.end(key, None);

@@ -58,6 +58,26 @@ impl Header {
     }
 }
 
+/// Who uses a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Who {
+    pub(super) process: u32,
+    /// 0 if only the process is known.
+    pub(super) thread: u32,
+}
+
+impl Who {
+    /// The thread in whose name the kernel ran, if it did.
+    pub(super) fn thread(process: u32, thread: u32) -> Option<Self> {
+        (process != 0).then_some(Self { process, thread })
+    }
+
+    /// Some thread of a process.
+    pub(super) fn process(process: u32) -> Self {
+        Self { process, thread: 0 }
+    }
+}
+
 /// A packet, or a message on a UNIX socket, whose path has begun and not ended.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -76,8 +96,8 @@ pub(super) struct Packet {
     pub(super) len: u32,
     /// Namespace and index of the devices that it was on.
     pub(super) on_devices: SmallVec<[(u32, u32); 2]>,
-    pub(super) sender: Option<u32>,
-    pub(super) receiver: Option<u32>,
+    pub(super) sender: Option<Who>,
+    pub(super) receiver: Option<Who>,
     /// The socket whose reader was woken for it, 0 if none was.
     pub(super) woken_on: u64,
     /// The furthest point at which its `sk_buff` was seen.

@@ -14,7 +14,7 @@ use super::{
     Correlator,
     delivery::is_after,
     flows::{FlowKey, FlowState},
-    in_flight::Packet,
+    in_flight::{Packet, Who},
     routes::QUESTION_NS,
     sends::is_call,
 };
@@ -93,6 +93,8 @@ pub(super) fn forget_what_was_joined(packet: &mut Packet) {
     packet.routes.clear();
     packet.receiver = None;
     let Some(message) = &mut packet.message else {
+        // The process sends on the flow anyhow.
+        packet.sender = packet.sender.map(|who| Who::process(who.process));
         return packet.hops.retain(|hop| !is_joined(hop.point));
     };
     (message.reads, message.descriptors) = (0, 0);

@@ -46,7 +46,7 @@ use self::{
     ahead::Recent,
     datagrams::Datagrams,
     flows::{FlowState, Flows},
-    in_flight::{InFlight, Packet, PacketKey, UNNUMBERED},
+    in_flight::{InFlight, Packet, PacketKey, UNNUMBERED, Who},
     loss::LostUntil,
     names::Names,
     receiving::{Receiving, SETTLE_NS},
@@ -343,9 +343,13 @@ impl Correlator {
         }
         self.at_device.remove(packet.at_device, key);
         let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
-        let receiver = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
+        let reads = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
         let flow = packet.flow.and_then(|flow| self.flows.get(flow));
-        let task = |tgid: Option<u32>| tgid.map(|tgid| self.names.task(tgid));
+        let sends = flow.filter(|state| !state.several_send).and_then(|state| state.sender);
+        // Where it was not seen who did it with this packet, it is known which process does it on the flow.
+        let task = |seen: Option<Who>, on_flow: Option<u32>| {
+            seen.or(on_flow.map(Who::process)).map(|who| self.names.task(who))
+        };
         let devices: Devices =
             packet.on_devices.iter().map(|(netns, ifindex)| self.names.device(*netns, *ifindex)).collect();
         if awaited && !packet.is_tcp && (incomplete.is_some() || packet.dropped.is_some()) {
@@ -364,10 +368,8 @@ impl Correlator {
             len: packet.len,
             devices,
             routing: self.routing(&packet),
-            sender: task(
-                packet.sender.or(flow.filter(|state| !state.several_send).and_then(|state| state.sender)),
-            ),
-            receiver: task(packet.receiver.or(receiver)),
+            sender: task(packet.sender, sends),
+            receiver: task(packet.receiver, reads),
             hops: packet.hops,
             dropped: packet.dropped.as_deref().map(|dropped| self.names.dropped(*dropped)),
             incomplete: packet.doubt.or(incomplete),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use tracer_common::event::{DeviceRecord, NAMES_DROP_REASON, NAMES_FUNCTION, NameRecord, TaskRecord};
 
-use super::in_flight::Drop;
+use super::in_flight::{Drop, Who};
 use crate::model::{Comm, Device, Dropped, Task};
 
 /// All names, bounded.
@@ -77,8 +77,9 @@ impl Names {
         [self.tasks.len(), self.devices.len()]
     }
 
-    pub(super) fn task(&self, pid: u32) -> Task {
-        Task { pid, comm: self.tasks.get(&pid).copied() }
+    pub(super) fn task(&self, who: Who) -> Task {
+        let Who { process, thread } = who;
+        Task { pid: process, tid: (thread != 0).then_some(thread), comm: self.tasks.get(&process).copied() }
     }
 
     pub(super) fn device(&self, netns: u32, ifindex: u32) -> Device {

@@ -6,7 +6,14 @@ use tracer_common::{
     probes::{Backend, Point},
 };
 
-use super::{Correlator, delivery::is_after, flows::FlowKey, in_flight::Packet, process, queue::Queue};
+use super::{
+    Correlator,
+    delivery::is_after,
+    flows::FlowKey,
+    in_flight::{Packet, Who},
+    process,
+    queue::Queue,
+};
 use crate::model::{Hop, Incomplete};
 
 /// Calls that are remembered of a flow, however many all flows together have.
@@ -165,7 +172,7 @@ impl Correlator {
         let mut has_none = false;
         self.flows.change_sends(flow, |state| match state.sends.of(tcp.seq) {
             Ok(Some(call)) if call.has(tcp.seq) && call.time_ns <= sent_ns && !call.contested => {
-                packet.sender = (call.tgid != 0).then_some(call.tgid);
+                packet.sender = Who::thread(call.tgid, call.tid);
                 packet.add(call.hop(netns));
             }
             // Whose bytes they are cannot be told.

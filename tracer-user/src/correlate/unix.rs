@@ -25,7 +25,7 @@ pub(super) use self::sockets::UnixSockets;
 use self::sockets::{Buffer, Call, SLACK};
 use super::{
     Correlator,
-    in_flight::{Cut, Header, Message, Packet, PacketKey},
+    in_flight::{Cut, Header, Message, Packet, PacketKey, Who},
 };
 use crate::model::{Hop, Incomplete};
 
@@ -103,7 +103,7 @@ impl Correlator {
             ..Message::default()
         };
         let len = if record.len == AUX_UNKNOWN { 0 } else { record.len };
-        let sender = (record.tgid != 0).then_some(record.tgid);
+        let sender = Who::thread(record.tgid, tid);
         let key = self.begin_message(message, hop, len, sender, None);
         if connects {
             if let Some(before) = self.unix.connecting.insert(sk, key) {
@@ -138,7 +138,7 @@ impl Correlator {
         mut message: Message,
         hop: Hop,
         len: u32,
-        sender: Option<u32>,
+        sender: Option<Who>,
         doubt: Option<Incomplete>,
     ) -> PacketKey {
         let mut hops = self.in_flight.hops();

@@ -105,6 +105,8 @@ impl fmt::Debug for Comm {
 pub struct Task {
     /// Process identifier.
     pub pid: u32,
+    /// The thread of it that was seen to send or to read this; `None` if only the process is known.
+    pub tid: Option<u32>,
     /// Its name, if it was announced.
     pub comm: Option<Comm>,
 }

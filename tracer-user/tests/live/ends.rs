@@ -41,13 +41,18 @@ fn assert_both_ends(said: &Said, peer: u32) {
     said.assert_whole();
     let messages = said.messages();
     assert_eq!(messages.len(), 2 * ROUNDS, "{:#?}", said.paths);
-    let this = (Value::from(std::process::id()), None);
-    let other = (Value::from(peer), Some(NAME));
+    // SAFETY: no memory is involved.
+    let thread = Value::from(unsafe { libc::gettid() });
+    let this = (Value::from(std::process::id()), Some(thread), None);
+    let other = (Value::from(peer), None, Some(NAME));
     for (at, message) in said.whole_messages() {
         assert_eq!(message["len"], SIZE, "{message}");
         let (from, to) = if at % 2 == 0 { (&this, &other) } else { (&other, &this) };
-        for (end, (pid, comm)) in [("sender", from), ("receiver", to)] {
+        for (end, (pid, tid, comm)) in [("sender", from), ("receiver", to)] {
             assert_eq!(message[end]["pid"], *pid, "{end} of message {at}: {message}");
+            let thread = &message[end]["tid"];
+            let is_it = tid.as_ref().map_or(thread.is_u64(), |tid| tid == thread);
+            assert!(is_it, "{end} of message {at}: {message}");
             let name = message[end]["comm"].as_str().unwrap();
             assert!(comm.map_or(!name.is_empty(), |comm| comm == name), "{end} of message {at}: {message}");
         }

@@ -30,7 +30,7 @@ pub(crate) fn comm(name: &[u8]) -> Comm {
 }
 
 fn task(pid: u32, name: &[u8]) -> Task {
-    Task { pid, comm: Some(comm(name)) }
+    Task { pid, tid: Some(pid + 1), comm: Some(comm(name)) }
 }
 
 /// The network namespace of every sample but those that cross two.

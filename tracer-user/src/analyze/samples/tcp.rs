@@ -95,7 +95,7 @@ pub(crate) fn incomplete() -> Path {
                 ..local_route(480, "192.0.2.7")
             },
         ]),
-        sender: Some(Task { pid: 900, comm: None }),
+        sender: Some(Task { pid: 900, tid: None, comm: None }),
         incomplete: Some(Incomplete::LeftByDevice),
         ..path(
             23,

@@ -118,7 +118,8 @@ fn a_datagram_goes_from_its_call_to_its_read() {
     assert_eq!((hops(&path), path.incomplete), (WAY.to_vec(), None));
     assert_eq!((path.start_ns(), time_at(&path, Point::SockDefReadable)), (called, Some(woken)));
     assert_eq!(time_at(&path, Point::UdpRecvmsg), Some(read));
-    assert_eq!((path.sender.unwrap().pid, path.receiver.unwrap().pid), (50, 60));
+    let (sender, receiver) = (path.sender.unwrap(), path.receiver.unwrap());
+    assert_eq!((sender.pid, sender.tid, receiver.pid, receiver.tid), (50, Some(TID), 60, Some(READER)));
 }
 
 #[test]

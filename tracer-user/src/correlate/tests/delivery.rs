@@ -181,6 +181,21 @@ fn a_syn_may_carry_data() {
 }
 
 #[test]
+fn the_reader_is_the_thread_that_read_the_end() {
+    let mut kernel = Kernel::new(by_kprobes());
+    for (at, seq) in [(0xa0, 1010), (0xb0, 1020), (0xc0, 1030)] {
+        kernel.transfer(data(at, seq - 10, 10));
+    }
+    // The second one reads half of a segment as well, and a softirq the rest.
+    for (tgid, tid, seq) in [(60, 61, 1010), (60, 62, 1025), (0, 0, 1030)] {
+        kernel.hop(HopRecord { flow: 1, seq, tgid, tid, ..empty(Point::TcpRecvmsg, 0) });
+    }
+    let readers = kernel.paths().into_iter().map(|path| path.receiver.map(|task| (task.pid, task.tid)));
+    let expected = [Some((60, Some(61))), Some((60, Some(62))), Some((60, None))];
+    assert_eq!(readers.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_softirq_that_reads_is_no_process() {
     let mut kernel = Kernel::new(by_kprobes());
     let read = |kernel: &mut Kernel, tgid, seq| {

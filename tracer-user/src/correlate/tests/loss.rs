@@ -43,6 +43,8 @@ fn what_is_under_way_is_in_doubt_and_nothing_later() {
     // The call, the poll and the read may be those of others.
     let own: Vec<&str> = WAY.into_iter().filter(|hop| *hop != "process_backlog").collect();
     assert_eq!(hops(&paths[0]), own);
+    let (sender, receiver) = (paths[0].sender.unwrap(), paths[0].receiver.unwrap());
+    assert_eq!((sender.pid, sender.tid, receiver.pid, receiver.tid), (50, None, 60, None));
     call(&mut kernel, 1100, 100);
     assert_eq!(message(&mut kernel, 1100, 100), None);
     // While the reader has not caught up, everything is.

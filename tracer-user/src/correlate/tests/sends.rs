@@ -44,7 +44,11 @@ fn a_segment_comes_from_the_call_of_its_first_byte() {
     let paths = transfer(&mut kernel, &[(1000, 100)]);
     assert_eq!(calls(&paths), [called]);
     assert_eq!(paths[0].hops[1..].len(), way_and(&["tcp_recvmsg"]).len());
-    assert_eq!(paths[0].sender.as_ref().unwrap().pid, TID);
+    let sender = paths[0].sender.unwrap();
+    assert_eq!((sender.pid, sender.tid), (TID, Some(TID)));
+    // Of what has no call only the process is known.
+    let unasked = transfer(&mut kernel, &[(1100, 0)])[0].sender.unwrap();
+    assert_eq!((unasked.pid, unasked.tid), (TID, None));
 
     // Two calls in one segment, and one call in two.
     let first = call(&mut kernel, TID, 1100, 10);

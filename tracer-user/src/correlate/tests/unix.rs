@@ -149,6 +149,7 @@ fn a_connection_and_a_message() {
     assert_eq!(time_at(&paths[1], Point::UnixStreamRecvmsg), Some(read));
     let (sender, receiver) = (paths[1].sender.unwrap(), paths[1].receiver.unwrap());
     assert_eq!((paths[1].len, sender.pid, receiver.pid, paths[1].flow), (100, 50, 60, None));
+    assert_eq!((sender.tid, receiver.tid), (Some(TID), Some(READER)));
     for path in &paths {
         let unix = path.unix.as_ref().unwrap();
         assert_eq!((unix.name.as_deref(), unix.inode), (Some(&b"/run/app.sock"[..]), 700));

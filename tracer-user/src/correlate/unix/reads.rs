@@ -5,7 +5,7 @@ use tracer_common::event::{AUX_UNKNOWN, MARK_TAKEN, UnixRecord};
 use super::{
     super::{
         Correlator,
-        in_flight::{InFlight, Packet, PacketKey},
+        in_flight::{InFlight, Packet, PacketKey, Who},
     },
     STREAM,
     sockets::{Buffer, Socket, UnixSockets},
@@ -22,7 +22,7 @@ impl Correlator {
         message.buffers_read = 1;
         let is_open = message.is_open;
         self.wakes.give(record.tid, hop.time_ns, packet);
-        packet.receiver = (record.tgid != 0).then_some(record.tgid);
+        packet.receiver = Who::thread(record.tgid, record.tid);
         packet.add(hop);
         // A server that is running may accept before it is woken.
         if !is_open {
@@ -64,7 +64,7 @@ impl Correlator {
         if is_done {
             message.buffers_read += 1;
         }
-        packet.receiver = (record.tgid != 0).then_some(record.tgid).or(packet.receiver);
+        packet.receiver = Who::thread(record.tgid, record.tid).or(packet.receiver);
         // What the scheduler did for the first read, it did for the message.
         self.wakes.give(record.tid, hop.time_ns, packet);
         self.end_if_read(key);

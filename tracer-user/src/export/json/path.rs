@@ -51,6 +51,7 @@ struct Back<'a> {
 #[derive(Serialize)]
 struct Process<'a> {
     pid: u32,
+    tid: Option<u32>,
     comm: Option<Text<'a>>,
 }
 
@@ -100,7 +101,7 @@ impl<'a> DropSays<'a> {
 
 impl<'a> Process<'a> {
     fn of(task: &'a Task) -> Self {
-        Self { pid: task.pid, comm: task.comm.as_ref().map(Printable::comm).map(Text) }
+        Self { pid: task.pid, tid: task.tid, comm: task.comm.as_ref().map(Printable::comm).map(Text) }
     }
 }
 
