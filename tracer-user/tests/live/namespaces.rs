@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{netlink, support::wait_until};
+use crate::{netlink, nftables, support::wait_until};
 
 /// A network namespace with its loopback device up.
 pub(crate) struct Namespace(File);
@@ -46,6 +46,11 @@ impl Namespace {
         thread::scope(|scope| scope.spawn(inside).join())
             .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
+
+    /// Redirects what is sent in it to one port to another one; says whether this kernel can.
+    pub(crate) fn redirect(&self, from: u16, to: u16) -> bool {
+        made("translation of addresses by nftables", self.run(|| nftables::redirect(from, to)))
+    }
 }
 
 impl AsFd for Namespace {
@@ -71,8 +76,13 @@ fn load(module: &str) {
 fn made(what: &str, result: io::Result<()>) -> bool {
     match result {
         Ok(()) => true,
-        // What the kernel says of a kind of device, or of a discipline, that it does not know.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOENT)) => {
+        // What the kernel says of a kind of device, of a discipline, or of netlink's, that it does not know.
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EOPNOTSUPP | libc::ENOENT | libc::EPROTONOSUPPORT)
+            ) =>
+        {
             eprintln!("NOT TESTED: this kernel has no {what} ({error})");
             false
         }

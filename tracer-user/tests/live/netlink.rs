@@ -17,18 +17,23 @@ const TCA_TBF_PARMS: u16 = 1;
 const TICK_NS: u64 = 64;
 
 /// A request under construction.
-struct Request(Vec<u8>);
+pub(super) struct Request(Vec<u8>);
 
 impl Request {
     fn new(kind: u16, flags: i32) -> Self {
-        let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_ACK | flags).unwrap();
+        Self::unanswered(kind, flags | libc::NLM_F_ACK)
+    }
+
+    /// One that is only answered if it fails.
+    pub(super) fn unanswered(kind: u16, flags: i32) -> Self {
+        let flags = u16::try_from(libc::NLM_F_REQUEST | flags).unwrap();
         let mut bytes = vec![0; HEADER];
         bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
         bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
         Self(bytes)
     }
 
-    fn bytes(mut self, bytes: &[u8]) -> Self {
+    pub(super) fn bytes(mut self, bytes: &[u8]) -> Self {
         self.0.extend_from_slice(bytes);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
         self
@@ -41,16 +46,16 @@ impl Request {
         words.iter().fold(self, |this, word| this.bytes(&word.to_ne_bytes()))
     }
 
-    fn attribute(self, kind: u16, value: &[u8]) -> Self {
+    pub(super) fn attribute(self, kind: u16, value: &[u8]) -> Self {
         let len = u16::try_from(value.len() + 4).unwrap();
         self.bytes(&[len.to_ne_bytes(), kind.to_ne_bytes()].concat()).bytes(value)
     }
 
-    fn text(self, kind: u16, value: &str) -> Self {
+    pub(super) fn text(self, kind: u16, value: &str) -> Self {
         self.attribute(kind, &[value.as_bytes(), &[0]].concat())
     }
 
-    fn nested(mut self, kind: u16, inner: impl FnOnce(Self) -> Self) -> Self {
+    pub(super) fn nested(mut self, kind: u16, inner: impl FnOnce(Self) -> Self) -> Self {
         let at = self.0.len();
         self = inner(self.bytes(&[0, 0, 0, 0]));
         let len = u16::try_from(self.0.len() - at).unwrap();
@@ -59,34 +64,41 @@ impl Request {
         self
     }
 
-    /// Sends it in the network namespace of this thread, and waits for the answer.
-    fn send(mut self) -> io::Result<()> {
+    /// What is sent.
+    pub(super) fn finish(mut self) -> Vec<u8> {
         let len = u32::try_from(self.0.len()).unwrap();
         self.0[..4].copy_from_slice(&len.to_ne_bytes());
-        // SAFETY: no memory is involved.
-        let socket = unsafe {
-            libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, libc::NETLINK_ROUTE)
-        };
-        if socket < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `socket` is a new descriptor that nobody else owns.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        let mut answer = [0u8; 4096];
-        // SAFETY: pointers and lengths describe `self.0` and `answer`, which live through the calls.
-        let got = unsafe {
-            if libc::send(socket.as_raw_fd(), self.0.as_ptr().cast(), self.0.len(), 0) < 0 {
-                return Err(io::Error::last_os_error());
-            }
-            libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0)
-        };
-        if got < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // `struct nlmsgerr` begins with the error, 0 or negative.
-        let error = i32::from_ne_bytes(answer[HEADER..HEADER + 4].try_into().unwrap());
-        if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-error)) }
+        self.0
     }
+
+    fn send(self) -> io::Result<()> {
+        ask(libc::NETLINK_ROUTE, &self.finish())
+    }
+}
+
+/// Sends requests in the network namespace of this thread, and waits for the first answer.
+pub(super) fn ask(protocol: i32, requests: &[u8]) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    let socket = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+    if socket < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: `socket` is a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(socket) };
+    let mut answer = [0u8; 4096];
+    // SAFETY: pointers and lengths describe `requests` and `answer`, which live through the calls.
+    let got = unsafe {
+        if libc::send(socket.as_raw_fd(), requests.as_ptr().cast(), requests.len(), 0) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        libc::recv(socket.as_raw_fd(), answer.as_mut_ptr().cast(), answer.len(), 0)
+    };
+    if got < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // `struct nlmsgerr` begins with the error, 0 or negative.
+    let error = i32::from_ne_bytes(answer[HEADER..HEADER + 4].try_into().unwrap());
+    if error == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-error)) }
 }
 
 /// Makes a veth pair: one end in this thread's namespace, the other one in another.
