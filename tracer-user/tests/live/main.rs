@@ -29,6 +29,7 @@ mod prove;
 mod recording;
 mod routes;
 mod sample;
+mod sendfile;
 mod sockmap;
 mod support;
 mod translated;
