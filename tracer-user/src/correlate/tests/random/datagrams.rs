@@ -37,9 +37,31 @@ struct Receiver {
     readers: [Option<(u64, Option<usize>)>; 2],
 }
 
+/// What happens in a world.
+#[derive(Clone, Debug)]
+struct Setting {
+    /// Reads do not name their datagram.
+    is_traced: bool,
+    /// Datagrams come that are not wanted.
+    strangers: bool,
+    /// Threads that read, for each socket.
+    readers: usize,
+    choices: Vec<u16>,
+}
+
+prop_compose! {
+    fn settings()(
+        is_traced: bool,
+        strangers: bool,
+        readers in 1usize..3,
+        choices in vec(any::<u16>(), 0..300),
+    ) -> Setting {
+        Setting { is_traced, strangers, readers, choices }
+    }
+}
+
 #[derive(Debug)]
 struct World {
-    /// Reads do not name their datagram.
     is_traced: bool,
     strangers: bool,
     /// How many datagrams until there is one as long as the first.
@@ -60,18 +82,13 @@ struct World {
 }
 
 impl World {
-    fn of(is_traced: bool, readers: usize, strangers: bool, choices: &[u16]) -> Self {
+    fn of(setting: &Setting) -> Self {
         // Each is unlike all others.
-        Self::with_lengths(usize::MAX, is_traced, readers, strangers, choices)
+        Self::with_lengths(usize::MAX, setting)
     }
 
-    fn with_lengths(
-        lengths: usize,
-        is_traced: bool,
-        readers: usize,
-        strangers: bool,
-        choices: &[u16],
-    ) -> Self {
+    fn with_lengths(lengths: usize, setting: &Setting) -> Self {
+        let &Setting { is_traced, strangers, readers, ref choices } = setting;
         let mut world = Self {
             is_traced,
             strangers,
@@ -264,8 +281,10 @@ fn assert_nothing_joined(world: &World, paths: &[Path]) {
 
 proptest! {
     #[test]
-    fn every_datagram_has_its_path(choices in vec(any::<u16>(), 0..300), is_traced: bool) {
-        let world = World::of(is_traced, 1, false, &choices);
+    fn every_datagram_has_its_path(setting in settings()) {
+        let setting = Setting { readers: 1, strangers: false, ..setting };
+        let is_traced = setting.is_traced;
+        let world = World::of(&setting);
         let paths = correlate(is_traced, &world.records);
         assert_nothing_joined(&world, &paths);
         prop_assert_eq!(paths.len(), world.truths.len());
@@ -281,33 +300,25 @@ proptest! {
     }
 
     #[test]
-    fn datagrams_of_one_length_are_told_apart(
-        choices in vec(any::<u16>(), 0..300),
-        is_traced: bool,
-        strangers: bool,
-        readers in 1usize..3,
-    ) {
-        let world = World::with_lengths(1, is_traced, readers, strangers, &choices);
-        assert_nothing_joined(&world, &correlate(is_traced, &world.records));
+    fn datagrams_of_one_length_are_told_apart(setting in settings()) {
+        let world = World::with_lengths(1, &setting);
+        assert_nothing_joined(&world, &correlate(setting.is_traced, &world.records));
     }
 
     #[test]
     fn where_losses_are_said_what_is_whole_is_true(
-        choices in vec(any::<u16>(), 0..300),
-        is_traced: bool,
-        strangers: bool,
-        readers in 1usize..3,
+        setting in settings(),
         stretches in stretches(),
         batch in 1usize..40,
         lengths in 1usize..3,
     ) {
         // Whose datagrams the readers take nobody knows then.
-        let lengths = if strangers && readers > 1 { usize::MAX } else { lengths };
-        let world = World::with_lengths(lengths, is_traced, readers, strangers, &choices);
+        let lengths = if setting.strangers && setting.readers > 1 { usize::MAX } else { lengths };
+        let world = World::with_lengths(lengths, &setting);
         let mut records: Vec<Record> = world.records.iter().copied().map(Record::Hop).collect();
         let rest = records.split_off(world.introduction);
         records.extend(with_losses(&rest, &stretches, batch));
-        let paths = correlate_records(is_traced, &records);
+        let paths = correlate_records(setting.is_traced, &records);
         let mut truths = world.truths.clone();
         for times in &mut truths {
             times.retain(|time| !world.woken_again.contains(time));
@@ -322,21 +333,18 @@ proptest! {
 
     #[test]
     fn readers_strangers_and_losses_join_and_hide_nothing(
-        choices in vec(any::<u16>(), 0..300),
-        is_traced: bool,
-        strangers: bool,
-        readers in 1usize..3,
+        setting in settings(),
         lost in vec(any::<prop::sample::Index>(), 0..20),
     ) {
         // What is lost and not said is told by lengths.
-        let world = World::of(is_traced, readers, strangers, &choices);
+        let world = World::of(&setting);
         let mut records = world.records.clone();
         for lost in lost {
             if !records.is_empty() {
                 records.remove(lost.index(records.len()));
             }
         }
-        let paths = correlate(is_traced, &records);
+        let paths = correlate(setting.is_traced, &records);
         assert_nothing_joined(&world, &paths);
         let owners = owners(&world);
         let shown: BTreeSet<usize> = paths.iter().map(|path| owners[&path.hops[0].time_ns]).collect();
@@ -350,7 +358,8 @@ proptest! {
 fn most_datagrams_are_followed_to_their_read() {
     let choices: Vec<u16> = (0..3000u32).map(|at| (at.wrapping_mul(0x9e37_79b1) >> 16) as u16).collect();
     for is_traced in [false, true] {
-        let world = World::of(is_traced, 1, false, &choices);
+        let setting = Setting { is_traced, strangers: false, readers: 1, choices: choices.clone() };
+        let world = World::of(&setting);
         let paths = correlate(is_traced, &world.records);
         let whole = paths.iter().filter(|path| path.incomplete.is_none()).count();
         assert!(
