@@ -302,7 +302,8 @@ impl Datagrams {
             queue.queued.remove(at);
         }
         let forgotten = before - queue.len();
-        if was_taken {
+        // What a read has shown to be gone is counted already.
+        if was_taken && forgotten > 0 {
             queue.unreported = queue.unreported.saturating_add_unsigned(forgotten);
             queue.unreported_ns = queue.unreported_ns.max(now_ns);
         }
