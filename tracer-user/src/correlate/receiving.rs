@@ -121,6 +121,9 @@ impl Correlator {
 
     /// Somebody reads from a UDP socket, who may have taken any datagram for it that was received by now.
     pub(super) fn settle_datagrams(&mut self, sk: u64, now_ns: u64) {
+        if self.receiving.settles_on.is_empty() {
+            return;
+        }
         let comes_to_it = |packet: &Packet| {
             let flow = packet.read_on().and_then(|flow| self.flows.get(flow));
             !packet.holds_several
@@ -129,9 +132,6 @@ impl Correlator {
                     flow.protocol() == Protocol::Udp && self.datagrams.are_read_by(flow.flow(), sk)
                 })
         };
-        if self.receiving.settles_on.is_empty() {
-            return;
-        }
         let unsettled = self.receiving.unsettled.iter().flatten().copied();
         let of_it = unsettled.filter(|key| self.in_flight.get(*key).is_some_and(comes_to_it));
         let mut of_it: SmallVec<[PacketKey; 8]> = of_it.collect();
