@@ -7,6 +7,7 @@ use aya_ebpf::{
 use tracer_common::{event::AUX_UNKNOWN, probes::Point, settings::Calls};
 
 use super::{
+    DATAGRAM, STREAM,
     files::{self, Socket},
     sockets, unix,
 };
@@ -40,10 +41,6 @@ static CALLS_ARE_SEEN: Global<u32> = Global::new(0);
 
 /// `__USER32_CS`: a 32-bit program calls, by other numbers.
 const USER32_CS: u16 = 0x23;
-
-/// `SOCK_STREAM`, `SOCK_DGRAM`.
-const STREAM: u16 = 1;
-const DATAGRAM: u16 = 2;
 
 /// `MSG_PEEK`: what is read stays in the queue.
 const MSG_PEEK: u32 = 2;

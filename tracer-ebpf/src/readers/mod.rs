@@ -15,4 +15,8 @@ mod wanted;
 
 use crate::record::NO_HOP as EMPTY;
 
+/// `SOCK_STREAM`, `SOCK_DGRAM`.
+const STREAM: u16 = 1;
+const DATAGRAM: u16 = 2;
+
 pub(crate) use self::{calls::*, packets::*, routes::*, sched::*, sockets::*, unix::*};

@@ -13,7 +13,7 @@ use tracer_common::{
 };
 
 use super::{
-    EMPTY,
+    EMPTY, STREAM,
     drawn::{First, is_drawn},
     first::{self, On},
     wanted,
@@ -232,8 +232,6 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
 /// `enum tcp_state` of those that are no whole sockets: `TCP_TIME_WAIT`, `TCP_NEW_SYN_RECV`.
 const TIME_WAIT: u8 = 6;
 const NEW_SYN_RECV: u8 = 12;
-/// `SOCK_STREAM`: what a raw socket of TCP's sends may be anything.
-const STREAM: u16 = 1;
 
 /// What [`passes_by`] says of a packet that is to be read. The one segment of 2^64 that has these numbers is read, too.
 const IS_READ: u64 = u64::MAX;
@@ -247,6 +245,7 @@ fn passes_by(skb: impl Pointer) -> u64 {
         return IS_READ;
     }
     let state: u8 = sk.field(&offset::SOCK_STATE);
+    // What a raw socket of TCP's sends may be anything.
     let is_segment = state != TIME_WAIT
         && state != NEW_SYN_RECV
         && sk.field::<u16>(&offset::SOCK_PROTOCOL) == u16::from(TCP)

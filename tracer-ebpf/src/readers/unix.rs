@@ -15,7 +15,7 @@ use tracer_common::{
 use self::known::{is_wanted, look_up, mark, seen_of};
 pub(super) use self::names::Name;
 use super::{
-    calls, sched,
+    DATAGRAM, STREAM, calls, sched,
     sockets::{inode, newest},
 };
 use crate::{
@@ -27,10 +27,6 @@ use crate::{
     sample,
 };
 
-/// `SOCK_STREAM`.
-const STREAM: u16 = 1;
-/// `SOCK_DGRAM`.
-const DATAGRAM: u16 = 2;
 /// `TCP_LISTEN`, which UNIX sockets use as well.
 const LISTEN: u8 = 10;
 /// `sk_wmem_alloc` of a socket of which no `sk_buff` is left anywhere.
