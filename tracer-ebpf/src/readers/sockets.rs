@@ -29,7 +29,8 @@ const MSG_ERRQUEUE: u32 = 0x2000;
 /// sending; `len`: bytes.
 #[inline(always)]
 pub(crate) fn tcp_send(args: &impl Args, probe: Probe, sk: usize, _msg: usize, len: usize) {
-    sends_tcp(probe, args.pointer(sk), args.arg(len) as u32);
+    let sk = args.pointer(sk);
+    sends_tcp(probe, sk, || number(sk, &offset::TCP_SOCK_WRITE_SEQ), args.arg(len) as u32);
 }
 
 /// How many threads' calls are known, a power of two. Those that share a place take turns.
@@ -65,7 +66,7 @@ pub(crate) fn tcp_takes(args: &impl Args, probe: Probe, sk: usize, msg: usize) {
     let seq = number(sk, &offset::TCP_SOCK_WRITE_SEQ);
     let len = msg.field::<u64>(&offset::MSGHDR_ITER_COUNT) as u32;
     if begins(sk.address(), msg, seq, seq.wrapping_add(len)) {
-        sends_tcp(probe, sk, len);
+        sends_tcp(probe, sk, || seq, len);
     }
 }
 
@@ -95,13 +96,14 @@ fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
     true
 }
 
+/// `seq`: as that of [`tcp_send`]. Most calls are not wanted, and it is not asked for.
 #[inline(always)]
-fn sends_tcp(probe: Probe, sk: impl Given, len: u32) {
+fn sends_tcp(probe: Probe, sk: impl Given, seq: impl Fn() -> u32, len: u32) {
     let mut key = MaybeUninit::uninit();
     let key: &mut FlowKey = kread::zeroed(&mut key);
-    let is_drawn = sample::draw() || sample::begins_at(sk.address(), number(sk, &offset::TCP_SOCK_WRITE_SEQ));
+    let is_drawn = sample::draw() || sample::begins_at(sk.address(), seq());
     if is_drawn && let Some((meta, flow)) = tcp_flow(probe, sk, Direction::Out, key) {
-        let seq = number(sk, &offset::TCP_SOCK_WRITE_SEQ);
+        let seq = seq();
         if !sample::sends(sk.address(), key, seq, len) {
             return;
         }
