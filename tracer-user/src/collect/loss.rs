@@ -33,15 +33,19 @@ impl LossWatch {
         Some(record(STILL_LOST))
     }
 
-    /// Whether something is to be said of losses behind what was read: that more may be lost, or, if it `is_all`, that some were.
-    pub(super) fn has_news(&self, lost: Lost, is_all: bool) -> bool {
-        self.is_losing || is_all && lost.count != self.known
-    }
-
-    /// What is said then, and acknowledged. `now_ns`: `CLOCK_MONOTONIC`, after `lost` was read.
-    pub(super) fn behind(&mut self, lost: Lost, now_ns: u64) -> LossRecord {
-        *self = Self { known: lost.count, is_losing: false };
-        record(now_ns)
+    /// What stands behind what was read, if records may be missing in it, or, if it `is_all`, some were lost. Then `lost` is to be
+    /// acknowledged. `now_ns`: `CLOCK_MONOTONIC`, after `lost` was read.
+    pub(super) fn behind(
+        &mut self,
+        lost: Lost,
+        is_all: bool,
+        now_ns: impl FnOnce() -> u64,
+    ) -> Option<LossRecord> {
+        let has_news = self.is_losing || is_all && lost.count != self.known;
+        has_news.then(|| {
+            *self = Self { known: lost.count, is_losing: false };
+            record(now_ns())
+        })
     }
 }
 
@@ -65,11 +69,10 @@ mod tests {
     fn a_loss_is_said_before_the_next_record_and_behind_the_last() {
         let mut watch = LossWatch::default();
         assert_eq!(until(watch.before(1, lost(0, 0))), None);
-        assert!(!watch.has_news(lost(0, 0), true));
+        assert_eq!(until(watch.behind(lost(0, 0), true, || 6)), None);
         assert_eq!(until(watch.before(2, lost(3, 0))), Some(STILL_LOST));
         assert_eq!(until(watch.before(3, lost(4, 0))), None);
-        assert!(watch.has_news(lost(5, 0), false));
-        assert_eq!(watch.behind(lost(5, 0), 7).until_ns, 7);
+        assert_eq!(until(watch.behind(lost(5, 0), false, || 7)), Some(7));
         assert_eq!(until(watch.before(4, lost(5, 0))), None);
         assert_eq!(until(watch.before(5, lost(6, 0))), Some(STILL_LOST));
     }
@@ -78,7 +81,7 @@ mod tests {
     fn what_stands_before_it_lacks_nothing() {
         let mut watch = LossWatch::default();
         assert_eq!(until(watch.before(98, lost(1, 100))), None);
-        assert!(!watch.has_news(lost(1, 100), false));
+        assert_eq!(until(watch.behind(lost(1, 100), false, || 7)), None);
         assert_eq!(until(watch.before(99, lost(2, 100))), None);
         assert_eq!(until(watch.before(100, lost(2, 100))), Some(STILL_LOST));
     }
@@ -86,9 +89,8 @@ mod tests {
     #[test]
     fn a_loss_that_no_record_follows_is_said_too() {
         let mut watch = LossWatch::default();
-        assert!(watch.has_news(lost(1, 100), true));
-        assert_eq!(watch.behind(lost(1, 100), 8).until_ns, 8);
-        assert!(!watch.has_news(lost(1, 0), true));
+        assert_eq!(until(watch.behind(lost(1, 100), true, || 8)), Some(8));
+        assert_eq!(until(watch.behind(lost(1, 0), true, || 9)), None);
         assert_eq!(until(watch.before(101, lost(1, 0))), None);
     }
 }

@@ -201,9 +201,8 @@ impl Collector {
         }
         ring.give_back();
         let lost = ring.lost();
-        if losses.has_news(lost, count < limit) {
+        if let Some(end) = losses.behind(lost, count < limit, monotonic_now_ns) {
             ring.acknowledge(lost);
-            let end = losses.behind(lost, monotonic_now_ns());
             // SAFETY: as above.
             take(unsafe { plain::as_bytes(&end) });
         }

@@ -375,9 +375,8 @@ mod tests {
                     }
                     reader.give_back();
                     let lost = super::lost(reader.positions());
-                    if watch.has_news(lost, true) {
+                    if watch.behind(lost, true, || 0).is_some() {
                         acknowledge(reader.positions(), lost);
-                        watch.behind(lost, 0);
                         (acknowledged, is_losing) = (usize::try_from(lost.count).unwrap(), false);
                     }
                     if was_done {
