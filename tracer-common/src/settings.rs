@@ -41,7 +41,7 @@ pub struct Positions {
     /// How many records were lost, wherever they would have gone: what was written after one was lost is seen after this has changed.
     pub lost: u64,
     /// How many slots had been taken before the first was counted that is not acknowledged; 0, or an earlier number, if that was not
-    /// said. Userspace takes it back when it acknowledges.
+    /// said.
     pub lost_from: u64,
     /// How many holes there were: slots that were taken and will not be written.
     pub holes_made: u64,

@@ -100,7 +100,7 @@ impl Ring {
 
     /// What was lost so far.
     pub(super) fn lost(&self) -> Lost {
-        slots::lost(self.positions())
+        slots::lost(&self.positions())
     }
 
     /// So much is known of what was lost.

@@ -119,25 +119,25 @@ impl<M: Deref<Target = [AtomicU64]>> Slots<M> {
     }
 }
 
-/// What was lost so far, where `positions` are those of [`Positions`].
+/// What was lost so far, where `positions` are those of [`Positions`]. The place is read behind the count: that of a loss which comes
+/// in between is not missed, as the loss itself is.
 #[inline]
-pub(super) fn lost(positions: &[AtomicU64]) -> Lost {
+pub(super) fn lost(positions: &impl Deref<Target = [AtomicU64]>) -> Lost {
     Lost {
         count: positions[LOST].load(Ordering::Acquire),
         from: positions[LOST_FROM].load(Ordering::Relaxed),
     }
 }
 
-/// [`Slots::acknowledge`] of such positions. A program that says late where others were lost says an earlier place than that of
-/// the next ones.
+/// The first program that loses a record from now on says where. Until it has, the place is that of earlier losses, which one of their
+/// programs may still be about to say: before it nothing was lost later.
 pub(super) fn acknowledge(positions: &[AtomicU64], lost: Lost) {
-    positions[LOST_FROM].store(0, Ordering::Relaxed);
     positions[ACKNOWLEDGED].store(lost.count, Ordering::Release);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::atomic::AtomicBool, thread};
+    use std::{cell::Cell, sync::atomic::AtomicBool, thread};
 
     use tracer_common::{
         event::{KIND_DEVICE, KIND_HOP, KIND_UNIX_NAME},
@@ -329,6 +329,36 @@ mod tests {
         assert!(reader.next().is_none());
     }
 
+    /// Positions of which a program loses a record right before the reader looks at one of them for the time that is said.
+    struct Interrupted<'a> {
+        shared: &'a Shared,
+        looks: Cell<usize>,
+        at: usize,
+    }
+
+    impl Deref for Interrupted<'_> {
+        type Target = [AtomicU64];
+
+        fn deref(&self) -> &[AtomicU64] {
+            if self.looks.replace(self.looks.get() + 1) == self.at {
+                self.shared.lose();
+            }
+            &self.shared.positions
+        }
+    }
+
+    #[test]
+    fn a_loss_that_comes_while_the_reader_looks_is_seen_with_its_place() {
+        let looks = [0, 1, 2].map(|at| {
+            let shared = Shared::new(SIZE);
+            let place = shared.taken(7) + 7;
+            let lost = lost(&Interrupted { shared: &shared, looks: Cell::new(0), at });
+            assert!(lost.count == 0 || lost.from == place, "{at}: {lost:?}");
+            lost.count
+        });
+        assert_eq!(looks, [1, 0, 0]);
+    }
+
     const PROGRAMS: usize = 4;
     const RECORDS: usize = 40_000;
 
@@ -374,7 +404,7 @@ mod tests {
                         count += 1;
                     }
                     reader.give_back();
-                    let lost = super::lost(reader.positions());
+                    let lost = super::lost(&reader.positions());
                     if watch.behind(lost, true, || 0).is_some() {
                         acknowledge(reader.positions(), lost);
                         (acknowledged, is_losing) = (usize::try_from(lost.count).unwrap(), false);
