@@ -4,11 +4,15 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, IsTerminal as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags},
+    unistd::{AccessFlags, faccessat},
+};
 use tokio::time::sleep;
 
 use super::{
@@ -60,12 +64,19 @@ const LOCKED_DOWN: &str = "This kernel is locked down (confidentiality, see /sys
 pub(super) fn prepare(args: &TraceArgs) -> Result<(), Failure> {
     start_log(args.verbose);
     check_privileges(&Features::running()?)?;
-    // A file left by an earlier run must not say that this one is ready.
-    if let Some(path) = &args.ready_file
-        && let Err(source) = std::fs::remove_file(path)
-        && source.kind() != io::ErrorKind::NotFound
-    {
-        return Err(Failure::File { what: "replace", path: path.clone(), source });
+    if let Some(path) = &args.ready_file {
+        let failure = |what, source| Failure::File { what, path: path.clone(), source };
+        // A file left by an earlier run must not say that this one is ready.
+        match std::fs::remove_file(path) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(failure("replace", source));
+            }
+            _ => {}
+        }
+        // To make it and remove it again would say so, too.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        faccessat(AT_FDCWD, folder, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS)
+            .map_err(|errno| failure("create", errno.into()))?;
     }
     traced::look_for(&args.exec)
 }

@@ -246,6 +246,7 @@ fn what_is_missing_is_said_before_anything_is_attached() {
     if let Some(backend) = one_backend() {
         for (args, says) in [
             (&["-o", "/no/such/folder/x", "--", "true"][..], "cannot create /no/such/folder/x: "),
+            (&["--ready-file", "/no/such/folder/x"], "cannot create /no/such/folder/x: "),
             (&["--", "missing-command"], "cannot start \"missing-command\": "),
             (&["record", "-w", "/no/such/folder/x"], "cannot write /no/such/folder/x: "),
             (&["record", "-w", "/dev/null", "--", "missing-command"], "cannot start \"missing-command\": "),
