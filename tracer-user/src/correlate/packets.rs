@@ -11,7 +11,7 @@ use super::{
     delivery::{ACK, is_after},
     flows::{FlowKey, FlowState},
     in_flight::{Cut, Header, Packet, PacketKey},
-    sends::is_call,
+    sends::{ShortSocket, is_call},
 };
 use crate::model::{Coverage, Device, Hop, Incomplete, Protocol, Tcp};
 
@@ -160,6 +160,7 @@ impl Correlator {
             received_on: None,
             message: None,
             header: Header::of(record),
+            sent_by: if is_tcp { ShortSocket::of(record) } else { ShortSocket::default() },
             is_tcp,
             retransmitted: false,
             len: record.len,

@@ -26,6 +26,7 @@ use self::sockets::{Buffer, Call, SLACK};
 use super::{
     Correlator,
     in_flight::{Cut, Header, Message, Packet, PacketKey, Who},
+    sends::ShortSocket,
 };
 use crate::model::{Hop, Incomplete};
 
@@ -153,6 +154,7 @@ impl Correlator {
             received_on: None,
             message: Some(message),
             header: Header::default(),
+            sent_by: ShortSocket::default(),
             is_tcp: false,
             retransmitted: false,
             len,

@@ -6,8 +6,8 @@ use tracer_common::{
 };
 
 use super::kernel::{
-    ACK, BACK, FIN, Kernel, PSH, SYN, THERE, TID, by_kprobes, control, data, empty, hops, reasons, seqs,
-    way_and,
+    ACK, BACK, FIN, Kernel, PSH, SYN, THERE, TID, by_kprobes, control, data, empty, hops, reasons, seen,
+    seqs, way_and,
 };
 use crate::{
     correlate::Limits,
@@ -65,6 +65,21 @@ fn a_call_whose_length_is_not_known_ends_where_the_next_begins() {
     let second = call(&mut kernel, TID, 1500, 10);
     let paths = transfer(&mut kernel, &[(1000, 400), (1400, 100), (1500, 10), (1510, 10)]);
     assert_eq!(calls(&paths), [first, first, second, 0], "the last one's call was lost");
+}
+
+/// Where ports are translated (REDIRECT), two sockets may send on what is one flow to the device.
+#[test]
+fn a_segment_of_another_socket_has_another_call() {
+    let mut kernel = Kernel::new(by_kprobes());
+    let called = call(&mut kernel, TID, 1000, AUX_UNKNOWN);
+    for (skb, sk) in [(data(0xa0, 1000, 10), 0x40), (data(0xb0, 5000, 10), 0x80)] {
+        kernel.hop(HopRecord { sk, ..seen(Point::IpQueueXmit, 0, 0, skb) });
+        kernel.send_from_device(0, skb);
+        kernel.poll(0);
+        kernel.receive(0, skb);
+    }
+    kernel.read(THERE, 5010);
+    assert_eq!(calls(&kernel.paths()), [called, 0]);
 }
 
 #[test]
