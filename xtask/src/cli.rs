@@ -53,7 +53,7 @@ pub struct BenchArguments {
     /// Only these groups of works: tcp, unix, stream, connections, redis, programs, start, correlator
     #[arg(long, value_name = "GROUP", value_delimiter = ',')]
     pub only: Vec<String>,
-    /// Only these variants besides the untraced one: json, summary, sample, excluded, empty, bare, bpftrace-print,
+    /// Only these variants besides the untraced one: json, json-any, summary, sample, excluded, empty, one, bare, bpftrace-print,
     /// bpftrace-count, tcpdump
     #[arg(long, value_name = "VARIANT", value_delimiter = ',')]
     pub variants: Vec<String>,

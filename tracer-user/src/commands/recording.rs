@@ -80,15 +80,17 @@ impl Recording {
 const OWNER_ONLY: u32 = 0o600;
 
 fn private(reserved: Reserved) -> io::Result<File> {
-    let is_new = reserved.is_new();
-    let file = reserved.emptied()?;
-    if is_new {
+    let Some(found) = reserved.found() else {
+        let file = reserved.emptied()?;
         give_to_sudo_user(&file);
-    } else if file.metadata()?.is_file() {
-        // The permissions of a device such as /dev/null, or of a pipe, are not ours to change.
-        file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
+        return Ok(file);
+    };
+    // First this: what was recorded before must not be lost where it is refused. The permissions of a device such as /dev/null, or of
+    // a pipe, are not ours to change.
+    if found.metadata()?.is_file() {
+        found.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
     }
-    Ok(file)
+    reserved.emptied()
 }
 
 /// Whoever recorded with sudo reads the recording without. Only a file that was made here: an older one has its owner.

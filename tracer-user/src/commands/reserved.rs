@@ -1,62 +1,76 @@
-//! A file that is opened before a trace begins, and written when it has begun.
+//! A file that is looked for before a trace begins, and written when it has begun.
 
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, ErrorKind},
     os::unix::fs::OpenOptionsExt as _,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
-use tempfile::TempPath;
+use nix::{
+    errno::Errno,
+    fcntl::{AT_FDCWD, AtFlags},
+    unistd::{AccessFlags, faccessat},
+};
 
-/// It can be written. Until it is, what was there stays, and a file that was not there goes again: a trace that cannot begin
-/// changes nothing.
+/// It can be written, as far as that can be told without doing so: what ends before anything is attached, in whatever way, has
+/// changed nothing.
 pub(super) struct Reserved {
-    file: File,
-    /// It was made here.
-    new: Option<TempPath>,
+    path: PathBuf,
+    /// The permissions of a file that is made here.
+    mode: u32,
+    /// The file, if it is there.
+    found: Option<File>,
 }
 
 impl Reserved {
-    /// Opens it. `mode`: the permissions of a file that is made here.
+    /// Looks for it. `mode`: the permissions of a file that is made here.
     pub(super) fn open(path: &Path, mode: u32) -> io::Result<Self> {
-        let mut options = File::options();
-        options.write(true).mode(mode);
-        // First without making one: in folders such as /tmp, root may not "make" a file that is there and another's
-        // (fs.protected_regular).
-        match options.open(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            found => return Ok(Self { file: found?, new: None }),
-        }
-        match options.clone().create_new(true).open(path) {
-            Ok(file) => Ok(Self { file, new: Some(TempPath::try_from_path(path)?) }),
-            // A link to a file that is not there.
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                Ok(Self { file: options.create(true).open(path)?, new: None })
+        let found = match OpenOptions::new().write(true).open(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                can_be_made(path)?;
+                None
             }
-            Err(error) => Err(error),
-        }
+            found => Some(found?),
+        };
+        Ok(Self { path: path.to_owned(), mode, found })
     }
 
-    /// Whether it was made here.
-    pub(super) fn is_new(&self) -> bool {
-        self.new.is_some()
+    /// The file, if it is there.
+    pub(super) fn found(&self) -> Option<&File> {
+        self.found.as_ref()
     }
 
-    /// The file, which is empty now and stays. (A device or a pipe is as it was.)
+    /// The file, which is empty now. (A device or a pipe is as it was.)
     pub(super) fn emptied(self) -> io::Result<File> {
-        match self.new {
-            Some(new) => _ = new.keep()?,
-            None if self.file.metadata()?.is_file() => self.file.set_len(0)?,
-            None => {}
+        let Some(file) = self.found else {
+            // In folders such as /tmp, root may not "make" a file that is there by now and another's (fs.protected_regular).
+            return OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(self.mode)
+                .open(&self.path);
+        };
+        if file.metadata()?.is_file() {
+            file.set_len(0)?;
         }
-        Ok(self.file)
+        Ok(file)
+    }
+}
+
+/// Whether there is a folder in which this file can be made. What the kernel does not want to say, trying will.
+pub(super) fn can_be_made(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match faccessat(AT_FDCWD, folder, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EROFS)) => Err(errno.into()),
+        _ => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, io::Write as _};
+    use std::{fs, io::Write as _, os::unix::fs::PermissionsExt as _};
 
     use super::*;
 
@@ -70,21 +84,20 @@ mod tests {
         drop(Reserved::open(&path, MODE).unwrap());
         assert_eq!(fs::read(&path).unwrap(), b"older and longer");
         let reserved = Reserved::open(&path, MODE).unwrap();
-        assert!(!reserved.is_new());
+        assert!(reserved.found().is_some());
         reserved.emptied().unwrap().write_all(b"new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]
-    fn a_new_file_stays_only_if_it_is_written() {
+    fn a_new_file_is_made_when_it_is_written() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new");
         let reserved = Reserved::open(&path, MODE).unwrap();
-        assert!(reserved.is_new() && path.exists());
-        drop(reserved);
-        assert!(!path.exists());
-        drop(Reserved::open(&path, MODE).unwrap().emptied().unwrap());
-        assert!(path.exists());
+        assert!(reserved.found().is_none() && !path.exists());
+        reserved.emptied().unwrap().write_all(b"new").unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!((mode & 0o777, fs::read(&path).unwrap()), (MODE, b"new".to_vec()));
     }
 
     #[test]

@@ -4,15 +4,11 @@ use std::{
     ffi::{OsStr, OsString},
     fs::File,
     io::{self, IsTerminal as _},
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
-use nix::{
-    fcntl::{AT_FDCWD, AtFlags},
-    unistd::{AccessFlags, faccessat},
-};
 use tokio::time::sleep;
 
 use super::{
@@ -20,6 +16,7 @@ use super::{
     names_of_drops::NamesOfDrops,
     output::reader_is_gone,
     recording::{Blank, Recording},
+    reserved::can_be_made,
     say,
     stop::Stop,
     traced::{self, Traced},
@@ -67,16 +64,17 @@ pub(super) fn prepare(args: &TraceArgs) -> Result<(), Failure> {
     if let Some(path) = &args.ready_file {
         let failure = |what, source| Failure::File { what, path: path.clone(), source };
         // A file left by an earlier run must not say that this one is ready.
-        match std::fs::remove_file(path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(failure("replace", source));
+        let removed = match path.symlink_metadata() {
+            Ok(found) if !found.is_file() && !found.is_symlink() => {
+                Err(io::Error::other("it is no regular file"))
             }
-            _ => {}
-        }
-        // To make it and remove it again would say so, too.
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        faccessat(AT_FDCWD, folder, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS)
-            .map_err(|errno| failure("create", errno.into()))?;
+            _ => std::fs::remove_file(path).or_else(|error| match error.kind() {
+                io::ErrorKind::NotFound => Ok(()),
+                _ => Err(error),
+            }),
+        };
+        removed.map_err(|source| failure("replace", source))?;
+        can_be_made(path).map_err(|source| failure("create", source))?;
     }
     traced::look_for(&args.exec)
 }

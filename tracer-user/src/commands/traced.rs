@@ -21,8 +21,8 @@ use tokio::process::{Child, Command};
 
 use super::{Failure, say, stop::Stop};
 
-/// Where `execvp` looks for programs if nobody says where (glibc).
-const USUAL_PATH: &str = "/bin:/usr/bin";
+/// Where `execvp` looks for programs if nobody says where (glibc, and musl).
+const USUAL_PATH: &str = "/usr/local/bin:/bin:/usr/bin";
 
 /// Looks whether there is such a command, without starting it: a name that is wrong must not be found out when everything has been
 /// attached for it.
@@ -53,7 +53,11 @@ fn find(program: &OsStr, path: &OsStr) -> Result<(), Errno> {
 }
 
 fn may_run(file: &Path) -> Result<(), Errno> {
-    faccessat(AT_FDCWD, file, AccessFlags::X_OK, AtFlags::AT_EACCESS)?;
+    match faccessat(AT_FDCWD, file, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES)) => return Err(errno),
+        // What the kernel does not want to say, starting it will.
+        _ => {}
+    }
     // Of a folder the same permission says that it may be entered.
     if file.is_dir() { Err(Errno::EACCES) } else { Ok(()) }
 }

@@ -73,6 +73,9 @@ pub(super) struct FlowState {
     pub(super) sender: Option<u32>,
     /// Others were seen to send on it, too.
     pub(super) several_send: bool,
+    /// The socket whose calls to send were seen last, 0 if none were. Where ports are translated (REDIRECT), packets of another
+    /// socket may be on this flow when the device has them.
+    pub(super) called_on: u64,
     /// The process that was last seen to read from it.
     pub(super) receiver: Option<u32>,
     /// Packets that were received and wait to be read, by the end of their data.
@@ -122,6 +125,11 @@ impl FlowState {
     /// Whether two flows differ in their namespaces at most.
     pub(super) fn has_ends_of(&self, other: &Self) -> bool {
         self.ends == Ends { netns: self.ends.netns, ..other.ends }
+    }
+
+    /// Whether a packet that this socket has sent, 0 if that is not known, is of another one than the calls.
+    pub(super) fn is_called_on_another(&self, sk: u64) -> bool {
+        sk != 0 && self.called_on != 0 && sk != self.called_on
     }
 
     /// Reads something of every part.
@@ -274,6 +282,7 @@ impl Flows {
                     ends,
                     sender: None,
                     several_send: false,
+                    called_on: 0,
                     receiver: None,
                     waiting: Queue::default(),
                     read_up_to: None,
@@ -310,7 +319,7 @@ impl Flows {
         let Some(state) = self.states.get_mut(key) else { return Queue::default() };
         (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
         (state.sent_up_to, state.calls_known_from, state.sends_unseen) = (None, None, false);
-        state.several_send = false;
+        (state.several_send, state.called_on) = (false, 0);
         self.sends -= std::mem::take(&mut state.sends).len();
         std::mem::take(&mut state.waiting)
     }

@@ -10,7 +10,7 @@ use tracer_common::{
     probes::Point,
 };
 
-use super::{flows::FlowKey, sends::ShortSocket};
+use super::flows::FlowKey;
 use crate::model::{Device, Hop, Hops, Icmp, Incomplete, MAX_DEVICES, MAX_HOPS, Protocol, Tcp};
 
 /// The number of a packet whose number a segment that was cut from it has taken.
@@ -91,8 +91,8 @@ pub(super) struct Packet {
     /// For a message on a UNIX socket. Apart, as packets have none, and there are many of them.
     pub(super) message: Option<Box<Message>>,
     pub(super) header: Header,
-    /// For TCP, the socket that has sent it.
-    pub(super) sent_by: ShortSocket,
+    /// The socket that sends it, 0 if that is not known.
+    pub(super) sent_by: u64,
     pub(super) is_tcp: bool,
     pub(super) retransmitted: bool,
     pub(super) len: u32,

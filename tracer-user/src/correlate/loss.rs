@@ -79,6 +79,13 @@ impl Correlator {
             packet.doubt.get_or_insert(Incomplete::EventsLost);
         }
     }
+
+    /// The same for one that another socket has sent than the one whose calls are known: its own are on another flow.
+    pub(super) fn has_call_elsewhere(&self, packet: &mut Packet) {
+        if self.lost.0.is_some() && self.coverage.sees(Point::TcpSendmsg) {
+            packet.doubt.get_or_insert(Incomplete::EventsLost);
+        }
+    }
 }
 
 impl FlowState {

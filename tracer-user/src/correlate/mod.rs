@@ -345,7 +345,8 @@ impl Correlator {
         let id = if packet.id == UNNUMBERED { self.number() } else { packet.id };
         let reads = waits_on.and_then(|flow| self.flows.get(flow)).and_then(|state| state.receiver);
         let flow = packet.flow.and_then(|flow| self.flows.get(flow));
-        let sends = flow.filter(|state| !state.several_send).and_then(|state| state.sender);
+        let is_one = |state: &&FlowState| !state.several_send && !state.is_called_on_another(packet.sent_by);
+        let sends = flow.filter(is_one).and_then(|state| state.sender);
         // Where it was not seen who did it with this packet, it is known which process does it on the flow.
         let task = |seen: Option<Who>, on_flow: Option<u32>| {
             seen.or(on_flow.map(Who::process)).map(|who| self.names.task(who))

@@ -11,7 +11,7 @@ use super::{
     delivery::{ACK, is_after},
     flows::{FlowKey, FlowState},
     in_flight::{Cut, Header, Packet, PacketKey},
-    sends::{ShortSocket, is_call},
+    sends::is_call,
 };
 use crate::model::{Coverage, Device, Hop, Incomplete, Protocol, Tcp};
 
@@ -160,7 +160,7 @@ impl Correlator {
             received_on: None,
             message: None,
             header: Header::of(record),
-            sent_by: if is_tcp { ShortSocket::of(record) } else { ShortSocket::default() },
+            sent_by: if hop.point <= Point::DevQueueXmit { record.sk } else { 0 },
             is_tcp,
             retransmitted: false,
             len: record.len,
@@ -192,6 +192,9 @@ impl Correlator {
     /// A segment leaves its socket: does it carry what was sent before?
     fn is_sent(&mut self, flow: FlowKey, packet: &mut Packet) {
         let (Some(tcp), Some(state)) = (packet.tcp(), self.flows.get_mut(flow)) else { return };
+        if state.is_called_on_another(packet.sent_by) {
+            return;
+        }
         let fin = u32::from(tcp.flags & Tcp::FIN != 0);
         if tcp.flags & Tcp::SYN != 0 {
             packet.retransmitted = state.syn == Some(tcp.seq);

@@ -27,7 +27,7 @@ const THREADS: usize = 64;
 struct SendCall {
     /// Its hop, but for what that of all calls on the flow has.
     time_ns: u64,
-    on: ShortSocket,
+    aux: u32,
     cpu: u16,
     backend: Backend,
     /// Another thread entered before this one had written, so whose bytes these are cannot be told.
@@ -41,32 +41,14 @@ struct SendCall {
     tgid: u32,
 }
 
-/// The address of a socket, in little space; 0 if it is not known. Where ports are translated, one socket's segments may be on the
-/// flow that is another one's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct ShortSocket(u32);
-
-impl ShortSocket {
-    pub(super) fn of(record: &HopRecord) -> Self {
-        // They lie in cache lines of their own; 2^38 bytes are a machine's memory, or most of it.
-        let [a, b, c, d, ..] = (record.sk >> 6).to_le_bytes();
-        Self(u32::from_le_bytes([a, b, c, d]))
-    }
-
-    /// Whether the two may be one.
-    fn may_be(self, other: Self) -> bool {
-        self == other || self.0 == 0 || other.0 == 0
-    }
-}
-
 /// Half a cache line, as there are two in each flow.
 const _: () = assert!(size_of::<SendCall>() == 32);
 
 impl SendCall {
     /// Its hop, on a flow in this namespace.
     fn hop(&self, netns: u32) -> Hop {
-        let Self { time_ns, cpu, backend, .. } = *self;
-        Hop { point: Point::TcpSendmsg, backend, cpu: cpu.into(), time_ns, aux: AUX_UNKNOWN, netns }
+        let Self { time_ns, aux, cpu, backend, .. } = *self;
+        Hop { point: Point::TcpSendmsg, backend, cpu: cpu.into(), time_ns, aux, netns }
     }
 
     /// Whether the byte at `seq` is one of its bytes, as far as can be told.
@@ -166,12 +148,17 @@ impl Correlator {
             let tgid = process(record);
             state.several_send |= tgid.is_some() && state.sender.is_some_and(|before| Some(before) != tgid);
             state.sender = tgid.or(state.sender);
-            let HopRecord { seq, len, tid, tgid, cpu, time_ns, .. } = *record;
-            let (on, backend) = (ShortSocket::of(record), hop.backend);
+            if state.is_called_on_another(record.sk) {
+                // A conversation whose first packets were not seen.
+                state.sends = Sends::default();
+            }
+            state.called_on = record.sk;
+            let HopRecord { seq, len, tid, tgid, aux, cpu, time_ns, .. } = *record;
+            let backend = hop.backend;
             if !is_unsure {
                 state.calls_known_from.get_or_insert(seq);
             }
-            state.sends.add(SendCall { time_ns, on, cpu, backend, contested: false, seq, len, tid, tgid });
+            state.sends.add(SendCall { time_ns, aux, cpu, backend, contested: false, seq, len, tid, tgid });
             if is_full && state.sends.len() > CALLS {
                 state.sends.forget_oldest();
             }
@@ -183,13 +170,15 @@ impl Correlator {
     pub(super) fn give_call(&mut self, flow: FlowKey, packet: &mut Packet, sent_ns: u64) {
         let Some(tcp) = packet.tcp().filter(|_| packet.len != 0 && !packet.retransmitted) else { return };
         let Some(state) = self.flows.get(flow) else { return };
+        if state.is_called_on_another(packet.sent_by) {
+            return self.has_call_elsewhere(packet);
+        }
         let netns = state.netns();
         if state.sends.is_empty() {
             return self.has_no_call(flow, packet);
         }
         let mut has_none = false;
         self.flows.change_sends(flow, |state| match state.sends.of(tcp.seq) {
-            Ok(Some(call)) if !call.on.may_be(packet.sent_by) => has_none = true,
             Ok(Some(call)) if call.has(tcp.seq) && call.time_ns <= sent_ns && !call.contested => {
                 packet.sender = Who::thread(call.tgid, call.tid);
                 packet.add(call.hop(netns));

@@ -26,7 +26,6 @@ use self::sockets::{Buffer, Call, SLACK};
 use super::{
     Correlator,
     in_flight::{Cut, Header, Message, Packet, PacketKey, Who},
-    sends::ShortSocket,
 };
 use crate::model::{Hop, Incomplete};
 
@@ -154,7 +153,7 @@ impl Correlator {
             received_on: None,
             message: Some(message),
             header: Header::default(),
-            sent_by: ShortSocket::default(),
+            sent_by: 0,
             is_tcp: false,
             retransmitted: false,
             len,

@@ -56,10 +56,14 @@ pub struct ByRun {
 const FEW: u64 = 4;
 
 impl OwnCost {
-    /// The cost by run, if hardly any run wrote an event.
+    /// The cost by run, if fewer than one run in four wrote an event.
     pub fn mostly_silent(&self) -> Option<ByRun> {
-        self.by_run.filter(|by_run| by_run.measured > self.measured_events.saturating_mul(FEW))
+        self.by_run.filter(|_| are_mostly_silent(self.by_run, self.measured_events))
     }
+}
+
+fn are_mostly_silent(by_run: Option<ByRun>, measured_events: u64) -> bool {
+    by_run.is_some_and(|by_run| by_run.measured > measured_events.saturating_mul(FEW))
 }
 
 /// Why there is no cost.
@@ -87,7 +91,7 @@ impl NotMeasured {
 impl Cost {
     /// The cost of a run with `events` hop records, the lost ones included, that took `duration_ns`.
     pub fn of_run(self, events: u64, duration_ns: Option<u64>) -> Result<OwnCost, NotMeasured> {
-        let Sample { run_ns, runs, events: measured_events, .. } = match self {
+        let Sample { run_ns, runs, events: measured_events, observed_ns } = match self {
             Self::NotAsked => return Err(NotMeasured::NotAsked),
             Self::Refused => return Err(NotMeasured::Refused),
             Self::Sampled(sample) => sample,
@@ -96,14 +100,20 @@ impl Cost {
         if measured_events == 0 || run_ns == 0 {
             return Err(NotMeasured::NoEvents);
         }
-        let total = u128::from(run_ns) * u128::from(events) / u128::from(measured_events);
+        let by_run = runs.filter(|runs| *runs > 0).map(|measured| ByRun { ns: run_ns / measured, measured });
+        // Runs that write nothing come with time, not with events.
+        let (of_all, measured) = match duration_ns {
+            Some(all) if are_mostly_silent(by_run, measured_events) && observed_ns > 0 => (all, observed_ns),
+            _ => (events, measured_events),
+        };
+        let total = u128::from(run_ns) * u128::from(of_all) / u128::from(measured);
         let total_ns = u64::try_from(total).unwrap_or(u64::MAX);
         Ok(OwnCost {
             ns_per_event: run_ns / measured_events,
             total_ns,
             share: duration_ns.filter(|duration| *duration > 0).map(|all| total_ns as f64 / all as f64),
             measured_events,
-            by_run: runs.filter(|runs| *runs > 0).map(|measured| ByRun { ns: run_ns / measured, measured }),
+            by_run,
         })
     }
 }
@@ -126,6 +136,14 @@ mod tests {
         assert_eq!(of(Some(40)).by_run, Some(ByRun { ns: 2250, measured: 40 }));
         assert_eq!((of(Some(40)).mostly_silent(), of(Some(41)).mostly_silent().is_some()), (None, true));
         assert_eq!((of(None).by_run, of(Some(0)).by_run), (None, None));
+    }
+
+    /// A burst of events outside of what was measured makes others' runs no more.
+    #[test]
+    fn runs_that_write_nothing_come_with_time() {
+        let sample = Sample { run_ns: 1_000_000, runs: Some(10_000), events: 1, observed_ns: 100_000_000 };
+        let cost = Cost::Sampled(sample).of_run(1000, Some(5_000_000_000)).unwrap();
+        assert_eq!((cost.total_ns, cost.share), (50_000_000, Some(0.01)));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{
     fs::{self, OpenOptions},
     io::{BufRead as _, BufReader},
     net::Ipv4Addr,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::{Child, ExitStatus, Stdio},
     thread,
     time::Duration,
@@ -229,13 +229,20 @@ fn nothing_is_ready_if_the_command_cannot_start() {
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
         fs::write(&ready, "from an earlier run").unwrap();
+        // It is there, and may be run: only whoever starts it finds out.
+        let command = folder.path().join("command");
+        fs::write(&command, "#!/no/such/interpreter\n").unwrap();
+        fs::set_permissions(&command, fs::Permissions::from_mode(0o755)).unwrap();
         let said = pathtrace()
             .args(["--backend", &backend, "--port", "8888", "--ready-file"])
             .arg(&ready)
-            .args(["--", "/no/such/program"])
+            .arg("--")
+            .arg(&command)
             .output()
             .unwrap();
-        assert_eq!(said.status.code(), Some(2));
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(2), "{stderr}");
+        assert!(stderr.contains("cannot start"), "{stderr}");
         assert!(!ready.exists());
     }
 }
@@ -247,6 +254,7 @@ fn what_is_missing_is_said_before_anything_is_attached() {
         for (args, says) in [
             (&["-o", "/no/such/folder/x", "--", "true"][..], "cannot create /no/such/folder/x: "),
             (&["--ready-file", "/no/such/folder/x"], "cannot create /no/such/folder/x: "),
+            (&["--ready-file", "/dev/null"], "cannot replace /dev/null: it is no regular file"),
             (&["--", "missing-command"], "cannot start \"missing-command\": "),
             (&["record", "-w", "/no/such/folder/x"], "cannot write /no/such/folder/x: "),
             (&["record", "-w", "/dev/null", "--", "missing-command"], "cannot start \"missing-command\": "),

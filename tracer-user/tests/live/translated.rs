@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     namespaces::Namespace,
-    support::{Said, Sniffer, Trace, backends, free_port, hops},
+    support::{Said, Sniffer, Trace, backends, hops},
 };
 
 const ROUNDS: usize = 10;
@@ -17,6 +17,9 @@ const ROUNDS: usize = 10;
 /// Bytes of a question and of its answer.
 const QUESTION: usize = 100;
 const ANSWER: usize = 60;
+
+/// Nobody else is in the namespace.
+const PORTS: [u16; 2] = [7401, 7402];
 
 /// A namespace in which what is sent to one port comes to another one.
 struct Redirected {
@@ -28,8 +31,7 @@ struct Redirected {
 impl Redirected {
     /// `None` if this kernel cannot.
     fn new() -> Option<Self> {
-        let [asked, serving] =
-            [free_port(), free_port()].map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let [asked, serving] = PORTS.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let namespace = Namespace::new();
         namespace.redirect(asked.port(), serving.port()).then_some(Self { namespace, asked, serving })
     }
@@ -74,7 +76,7 @@ fn a_connection_that_is_redirected_is_shown_as_the_device_passes_it() {
         for ports in [&[asked][..], &[serving], &[asked, serving]] {
             let args = ports.iter().flat_map(|port| ["--port".to_owned(), port.to_string()]);
             let trace = redirected.trace(&backend, &args.collect::<Vec<_>>());
-            let (client, sniffed) = redirected.namespace.run(|| {
+            let (client, sniffers) = redirected.namespace.run(|| {
                 let sniffers: Vec<_> = ports.iter().map(|port| Sniffer::start(*port)).collect();
                 let listener = TcpListener::bind(redirected.serving).unwrap();
                 let mut client = TcpStream::connect(redirected.asked).unwrap();
@@ -87,9 +89,10 @@ fn a_connection_that_is_redirected_is_shown_as_the_device_passes_it() {
                     client.read_exact(&mut [0; ANSWER]).unwrap();
                 }
                 drop((client, server));
-                (address, sniffers.into_iter().map(Sniffer::stop).sum::<usize>())
+                (address, sniffers)
             });
             let said = trace.stop();
+            let sniffed: usize = sniffers.into_iter().map(Sniffer::stop).sum();
             let passed: Vec<&Value> = said.paths.iter().filter(|path| passes_device(path)).collect();
             assert_eq!(passed.len(), sniffed, "{backend} {ports:?}: {}", said.summary);
             assert_apart(&said);

@@ -71,15 +71,23 @@ fn a_call_whose_length_is_not_known_ends_where_the_next_begins() {
 #[test]
 fn a_segment_of_another_socket_has_another_call() {
     let mut kernel = Kernel::new(by_kprobes());
-    let called = call(&mut kernel, TID, 1000, AUX_UNKNOWN);
-    for (skb, sk) in [(data(0xa0, 1000, 10), 0x40), (data(0xb0, 5000, 10), 0x80)] {
+    let first = call(&mut kernel, TID, 1000, 10);
+    let second = call(&mut kernel, TID, 1010, AUX_UNKNOWN);
+    let sent = [(1000, 0x40), (5000, 0x80), (1010, 0x40)];
+    for (at, (seq, sk)) in [0xa0, 0xb0, 0xc0].into_iter().zip(sent) {
+        let skb = data(at, seq, 10);
         kernel.hop(HopRecord { sk, ..seen(Point::IpQueueXmit, 0, 0, skb) });
         kernel.send_from_device(0, skb);
         kernel.poll(0);
         kernel.receive(0, skb);
     }
-    kernel.read(THERE, 5010);
-    assert_eq!(calls(&kernel.paths()), [called, 0]);
+    kernel.correlator.finish();
+    let mut paths = kernel.paths();
+    paths.sort_unstable_by_key(|path| path.id);
+    assert_eq!(calls(&paths), [first, 0, second]);
+    let senders: Vec<bool> = paths.iter().map(|path| path.sender.is_some()).collect();
+    assert_eq!(senders, [true, false, true]);
+    assert!(paths.iter().all(|path| !path.retransmitted));
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn trust_line(cost: Cost, audit: Option<Audit>) -> String {
 
 #[test]
 fn own_cost_and_accounts() {
-    let ran = |run_ns, runs, events| Cost::Sampled(Sample { run_ns, runs, events, observed_ns: 10_000_000 });
+    let ran = |run_ns, runs, events| Cost::Sampled(Sample { run_ns, runs, events, observed_ns: 543_000_000 });
     let sampled = |run_ns, events| ran(run_ns, Some(events), events);
     let audit = Audit { fired: 18_500, taken: 18_497, lost: 3, unexplained: 0 };
     let wrong = Audit { lost: 2, unexplained: 1, ..audit };
