@@ -32,6 +32,11 @@ pub(crate) enum Variant {
 }
 
 impl Variant {
+    /// Whether it is pathtrace, or a part of this program.
+    pub(crate) fn is_ours(self) -> bool {
+        !self.is_bpftrace() && self != Self::Tcpdump
+    }
+
     /// Whether it is a script.
     pub(crate) fn is_bpftrace(self) -> bool {
         matches!(self, Self::BpftracePrint | Self::BpftraceCount)

@@ -53,10 +53,11 @@ fn find(program: &OsStr, path: &OsStr) -> Result<(), Errno> {
 }
 
 fn may_run(file: &Path) -> Result<(), Errno> {
-    match faccessat(AT_FDCWD, file, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
-        Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES)) => return Err(errno),
-        // What the kernel does not want to say, starting it will.
-        _ => {}
+    // What else the kernel may answer, starting it will tell.
+    if let Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES)) =
+        faccessat(AT_FDCWD, file, AccessFlags::X_OK, AtFlags::AT_EACCESS)
+    {
+        return Err(errno);
     }
     // Of a folder the same permission says that it may be entered.
     if file.is_dir() { Err(Errno::EACCES) } else { Ok(()) }
