@@ -7,7 +7,7 @@
 //!   (`segments`);
 //! * for a routing question, the thread that asked and the flow it asked for (`routes`);
 //! * for the poll that took it off a backlog, the CPU that the packet was received on (`packets`);
-//! * for the send call, the flow and the sequence numbers (`sends`), or the thread and the socket (`datagrams`);
+//! * for the send call, the flow, the socket and the sequence numbers (`sends`), or the thread and the socket (`datagrams`);
 //! * for the wake-up and the read, the flow and the sequence numbers (`delivery`);
 //! * for the scheduler's part, the socket that a thread was woken for and the thread that reads (`wakes`);
 //! * on UNIX sockets, the thread that sends, and the `sk_buff`s that it queues and the reader copies (`unix`).
