@@ -6,11 +6,12 @@ use tracer_common::{
 };
 
 use super::kernel::{
-    ACK, BACK, FIN, Kernel, PSH, SYN, THERE, TID, by_kprobes, control, data, empty, hops, reasons, seen,
-    seqs, way_and,
+    ACK, BACK, FIN, Kernel, PSH, SYN, THERE, TID, by_kprobes, control, data, empty, hops, loss_record,
+    reasons, seen, seqs, way_and,
 };
 use crate::{
     correlate::Limits,
+    decode::Record,
     model::{Incomplete, Path},
 };
 
@@ -88,6 +89,32 @@ fn a_segment_of_another_socket_has_another_call() {
     let senders: Vec<bool> = paths.iter().map(|path| path.sender.is_some()).collect();
     assert_eq!(senders, [true, false, true]);
     assert!(paths.iter().all(|path| !path.retransmitted));
+}
+
+/// Its own call is not on this flow, so after a loss nobody knows whether there was one.
+#[test]
+fn after_a_loss_a_segment_of_another_socket_is_in_doubt() {
+    let mut kernel = Kernel::new(by_kprobes());
+    kernel.correlator.record(&Record::Loss(loss_record(kernel.now_ns)));
+    call(&mut kernel, TID, 1000, 10);
+    let skb = data(0xa0, 5000, 10);
+    kernel.hop(HopRecord { sk: 0x80, ..seen(Point::IpQueueXmit, 0, 0, skb) });
+    kernel.send_from_device(0, skb);
+    kernel.poll(0);
+    kernel.receive(0, skb);
+    kernel.read(THERE, 5010);
+    assert_eq!(kernel.path().incomplete, Some(Incomplete::EventsLost));
+}
+
+/// A connection whose SYN was not seen has the ends of an earlier one, whose calls are not its own.
+#[test]
+fn the_calls_of_an_earlier_socket_are_forgotten() {
+    let mut kernel = Kernel::new(by_kprobes());
+    call(&mut kernel, TID, 1000, AUX_UNKNOWN);
+    let own = HopRecord { sk: 0x80, tid: TID, tgid: TID, ..empty(Point::TcpSendmsg, 0) };
+    let called = kernel.hop(HopRecord { flow: THERE, seq: 5000, len: 10, ..own });
+    let paths = transfer(&mut kernel, &[(4000, 10), (5000, 10)]);
+    assert_eq!(calls(&paths), [0, called]);
 }
 
 #[test]
