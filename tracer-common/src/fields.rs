@@ -50,6 +50,7 @@ macro_rules! kernel_fields {
             SOCKET_WQ_WAITING = "socket_wq"."wait.head";
             SOCK_DST_CACHE = "sock"."sk_dst_cache";
             DST_DEV = "dst_entry"."dev";
+            INET_SOCK_SPORT = "inet_sock"."inet_sport";
             TCP_SOCK_RCV_NXT = "tcp_sock"."rcv_nxt";
             TCP_SOCK_COPIED_SEQ = "tcp_sock"."copied_seq";
             TCP_SOCK_WRITE_SEQ = "tcp_sock"."write_seq";

@@ -316,7 +316,7 @@ pub(crate) enum Direction {
 pub(crate) fn of_socket(sk: impl Pointer, direction: Direction, key: &mut FlowKey) -> bool {
     // More than a byte: IPPROTO_MPTCP is 262, and such a socket is no `tcp_sock`.
     let protocol: u16 = sk.field(&offset::SOCK_PROTOCOL);
-    if protocol > 0xff || !ends_of(sk, direction, key) {
+    if protocol > 0xff || !ends_of(sk, port_of(sk), direction, key) {
         return false;
     }
     key.protocol = protocol as u8;
@@ -324,15 +324,22 @@ pub(crate) fn of_socket(sk: impl Pointer, direction: Direction, key: &mut FlowKe
     true
 }
 
-/// Fills in addresses and ports of a connected socket; says whether it is one of IP whose ports may be wanted. A socket of family `AF_INET6` whose peer is
+/// A socket's own port. One that has ended (`TCP_CLOSE`) may still be read from, but has given back a port that was not bound to it by
+/// `bind` (`inet_put_port()`), as that of an accepted socket is not either. What it was stays where headers are made from.
+#[inline(always)]
+fn port_of(sk: impl Pointer) -> u16 {
+    let num = sk.field(&offset::SOCK_NUM);
+    if num == 0 { u16::from_be(sk.raw().field(&offset::INET_SOCK_SPORT)) } else { num }
+}
+
+/// Fills in addresses and ports of a connected socket, whose own port is `num`; says whether it is one of IP whose ports may be wanted. A socket of family `AF_INET6` whose peer is
 /// an IPv4-mapped address carries IPv4 packets, so its flow is an IPv4 flow.
 #[inline(always)]
-pub(crate) fn ends_of(sk: impl Fields, direction: Direction, key: &mut FlowKey) -> bool {
+pub(crate) fn ends_of(sk: impl Fields, num: u16, direction: Direction, key: &mut FlowKey) -> bool {
     let dport = u16::from_be(sk.field(&offset::SOCK_DPORT));
     if dport == 0 {
         return false;
     }
-    let num = sk.field(&offset::SOCK_NUM);
     key.family = sk.field::<u16>(&offset::SOCK_FAMILY) as u8;
     let (local, peer) = match direction {
         Direction::Out => {

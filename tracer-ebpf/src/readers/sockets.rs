@@ -134,7 +134,8 @@ pub(super) fn sends_tcp_by_file(probe: Probe, sk: Raw, netns: u32, len: u32) {
 #[inline(never)]
 fn ends_by_file(sk: Raw, key: &mut FlowKey) -> bool {
     let mut room = MaybeUninit::uninit();
-    flow::ends_of(Copied::of(sk, &mut room), Direction::Out, key)
+    let sk = Copied::of(sk, &mut room);
+    flow::ends_of(sk, sk.field(&offset::SOCK_NUM), Direction::Out, key)
 }
 
 /// A process calls send on a UDP socket. `sk`: the socket; `len`: bytes. Where to, its packets say.

@@ -11,6 +11,7 @@
 )]
 
 mod bounds;
+mod closed;
 mod compare;
 mod cost;
 mod devices;
