@@ -30,9 +30,9 @@ pub enum Cost {
 /// The cost of a whole run, reckoned from the part of it that was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OwnCost {
-    /// In the kernel, for each hop record.
-    pub ns_per_event: u64,
-    /// That times all hop records of the run.
+    /// In the kernel, for each hop record, with the runs that wrote none; `None` if no record came while it was measured.
+    pub ns_per_event: Option<u64>,
+    /// All of the run.
     pub total_ns: u64,
     /// Of the time that one CPU has, from 0 to as many CPUs as there are; `None` if nobody knows how long the run took.
     pub share: Option<f64>,
@@ -58,12 +58,14 @@ const FEW: u64 = 4;
 impl OwnCost {
     /// The cost by run, if fewer than one run in four wrote an event.
     pub fn mostly_silent(&self) -> Option<ByRun> {
-        self.by_run.filter(|_| are_mostly_silent(self.by_run, self.measured_events))
+        self.by_run.filter(|by_run| by_run.are_mostly_silent(self.measured_events))
     }
 }
 
-fn are_mostly_silent(by_run: Option<ByRun>, measured_events: u64) -> bool {
-    by_run.is_some_and(|by_run| by_run.measured > measured_events.saturating_mul(FEW))
+impl ByRun {
+    fn are_mostly_silent(self, events: u64) -> bool {
+        self.measured > events.saturating_mul(FEW)
+    }
 }
 
 /// Why there is no cost.
@@ -73,8 +75,8 @@ pub enum NotMeasured {
     NotAsked,
     /// The kernel does not count for us.
     Refused,
-    /// No event came while it counted.
-    NoEvents,
+    /// No event came while it counted, or so few that they do not stand for those of the run.
+    TooFewEvents,
 }
 
 impl NotMeasured {
@@ -83,7 +85,7 @@ impl NotMeasured {
         match self {
             Self::NotAsked => "not asked for",
             Self::Refused => "the kernel does not count for us",
-            Self::NoEvents => "no event while it was",
+            Self::TooFewEvents => "hardly any event while it was",
         }
     }
 }
@@ -96,26 +98,39 @@ impl Cost {
             Self::Refused => return Err(NotMeasured::Refused),
             Self::Sampled(sample) => sample,
         };
-        // Programs that run and write nothing are a part of what an event costs: no event, no such cost.
-        if measured_events == 0 || run_ns == 0 {
-            return Err(NotMeasured::NoEvents);
+        if run_ns == 0 {
+            return Err(NotMeasured::TooFewEvents);
         }
         let by_run = runs.filter(|runs| *runs > 0).map(|measured| ByRun { ns: run_ns / measured, measured });
-        // Runs that write nothing come with time, not with events.
-        let (of_all, measured) = match duration_ns {
-            Some(all) if are_mostly_silent(by_run, measured_events) && observed_ns > 0 => (all, observed_ns),
-            _ => (events, measured_events),
+        let silent = by_run.filter(|by_run| by_run.are_mostly_silent(measured_events));
+        let total = match (silent, duration_ns) {
+            // Runs that write nothing come with time, not with events: unless the events came at other times.
+            (Some(silent), Some(all)) if observed_ns > 0 => {
+                let runs = share_of(silent.measured, all, observed_ns);
+                // By half, as traffic is never the same twice.
+                if runs * 2 < u128::from(events) * u128::from(FEW) {
+                    return Err(NotMeasured::TooFewEvents);
+                }
+                share_of(run_ns, all, observed_ns)
+            }
+            // They are a part of what an event costs: no event, no such cost.
+            _ if measured_events == 0 => return Err(NotMeasured::TooFewEvents),
+            _ => share_of(run_ns, events, measured_events),
         };
-        let total = u128::from(run_ns) * u128::from(of_all) / u128::from(measured);
         let total_ns = u64::try_from(total).unwrap_or(u64::MAX);
         Ok(OwnCost {
-            ns_per_event: run_ns / measured_events,
+            ns_per_event: run_ns.checked_div(measured_events),
             total_ns,
             share: duration_ns.filter(|duration| *duration > 0).map(|all| total_ns as f64 / all as f64),
             measured_events,
             by_run,
         })
     }
+}
+
+/// What was found in a part, for all. The part is not 0.
+fn share_of(found: u64, all: u64, part: u64) -> u128 {
+    u128::from(found) * u128::from(all) / u128::from(part)
 }
 
 #[cfg(test)]
@@ -138,18 +153,34 @@ mod tests {
         assert_eq!((of(None).by_run, of(Some(0)).by_run), (None, None));
     }
 
-    /// A burst of events outside of what was measured makes others' runs no more.
     #[test]
     fn runs_that_write_nothing_come_with_time() {
-        let sample = Sample { run_ns: 1_000_000, runs: Some(10_000), events: 1, observed_ns: 100_000_000 };
-        let cost = Cost::Sampled(sample).of_run(1000, Some(5_000_000_000)).unwrap();
-        assert_eq!((cost.total_ns, cost.share), (50_000_000, Some(0.01)));
+        let of = |measured_events, events| {
+            let sample = Sample {
+                run_ns: 1_000_000,
+                runs: Some(10_000),
+                events: measured_events,
+                observed_ns: 100_000_000,
+            };
+            Cost::Sampled(sample).of_run(events, Some(5_000_000_000))
+        };
+        for (measured_events, events, an_event) in
+            [(1, 1000, Some(1_000_000)), (0, 1000, None), (0, 0, None), (2499, 250_000, Some(400))]
+        {
+            let cost = of(measured_events, events).unwrap();
+            assert_eq!((cost.ns_per_event, cost.total_ns, cost.share), (an_event, 50_000_000, Some(0.01)));
+            assert!(cost.mostly_silent().is_some());
+        }
+        // They came when nothing was measured, and what they cost is not known.
+        for (measured_events, events) in [(0, 250_001), (1, 250_001), (2499, 250_001)] {
+            assert_eq!(of(measured_events, events), Err(NotMeasured::TooFewEvents));
+        }
     }
 
     #[test]
     fn what_was_measured_stands_for_all_of_the_run() {
         let cost = sampled(142_500, 1000).of_run(50_000, Some(1_000_000_000)).unwrap();
-        assert_eq!((cost.ns_per_event, cost.measured_events), (142, 1000));
+        assert_eq!((cost.ns_per_event, cost.measured_events), (Some(142), 1000));
         // Not 142 times 50 000: what division cuts off is not lost.
         assert_eq!(cost.total_ns, 7_125_000);
         assert_eq!(cost.share, Some(0.007_125));
@@ -160,12 +191,15 @@ mod tests {
         for (cost, why) in [
             (Cost::default(), NotMeasured::NotAsked),
             (Cost::Refused, NotMeasured::Refused),
-            (sampled(0, 0), NotMeasured::NoEvents),
-            (sampled(700, 0), NotMeasured::NoEvents),
-            (sampled(0, 3), NotMeasured::NoEvents),
+            (sampled(0, 0), NotMeasured::TooFewEvents),
+            (sampled(700, 0), NotMeasured::TooFewEvents),
+            (sampled(0, 3), NotMeasured::TooFewEvents),
         ] {
             assert_eq!(cost.of_run(10, Some(1)), Err(why));
         }
+        // Runs alone stand for nothing if nobody knows how long all of it took.
+        let sample = Sample { run_ns: 90, runs: Some(9), events: 0, observed_ns: 10 };
+        assert_eq!(Cost::Sampled(sample).of_run(0, None), Err(NotMeasured::TooFewEvents));
     }
 
     #[test]

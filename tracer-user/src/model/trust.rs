@@ -135,6 +135,6 @@ mod tests {
         let losses = Some(Losses { hops: 5, others: 3, missed: None });
         let trust = Trust { events: 15, losses, cost, duration_ns: Some(4000), ..Trust::default() };
         let own = trust.own_cost().unwrap();
-        assert_eq!((own.ns_per_event, own.total_ns, own.share), (100, 2000, Some(0.5)));
+        assert_eq!((own.ns_per_event, own.total_ns, own.share), (Some(100), 2000, Some(0.5)));
     }
 }

@@ -103,17 +103,21 @@ fn paths(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 fn own_cost(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match trust.own_cost() {
         Ok(cost) => {
-            match cost.mostly_silent() {
-                Some(ByRun { ns, measured }) => {
-                    let an_event = measured / cost.measured_events.max(1);
-                    write!(f, ", own cost {ns} ns a run of a program ({an_event} runs for each event)")?;
+            match (cost.mostly_silent(), cost.ns_per_event) {
+                (Some(ByRun { ns, measured }), _) => {
+                    write!(f, ", own cost {ns} ns a run of a program (")?;
+                    match measured.checked_div(cost.measured_events) {
+                        Some(runs) => write!(f, "{runs} runs for each event)")?,
+                        None => write!(f, "{measured} runs without an event)")?,
+                    }
                 }
-                None => write!(f, ", own cost {} ns an event", cost.ns_per_event)?,
+                (None, Some(ns)) => write!(f, ", own cost {ns} ns an event")?,
+                (None, None) => {}
             }
             cost.share.map_or(Ok(()), |share| write!(f, ", {} of one CPU", Percent(share)))
         }
-        // Nothing has cost anything.
-        Err(NotMeasured::NoEvents) if trust.events == 0 => Ok(()),
+        // No program has run, so far as was looked.
+        Err(NotMeasured::TooFewEvents) if trust.events == 0 => Ok(()),
         Err(NotMeasured::NotAsked) => Ok(()),
         Err(why) => write!(f, ", own cost not measured ({})", why.reason()),
     }

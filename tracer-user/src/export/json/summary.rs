@@ -39,7 +39,7 @@ struct Line<'a> {
 /// What tracing cost in the kernel.
 #[derive(Serialize)]
 struct Cost {
-    ns_per_event: u64,
+    ns_per_event: Option<u64>,
     total_ns: u64,
     /// Of the time that one CPU has.
     share: Option<f64>,

@@ -49,6 +49,7 @@ fn own_cost_and_accounts() {
         trust_line(sampled(0, 0), None),
         trust_line(sampled(142_000, 1000), None),
         trust_line(ran(91_000_000, Some(1_500_000), 1000), None),
+        trust_line(ran(91_000_000, Some(1_500_000), 0), None),
         trust_line(ran(91_000_000, None, 1000), None),
         trust_line(sampled(9_000, 1000), Some(audit)),
         trust_line(Cost::NotAsked, Some(wrong)),
