@@ -318,7 +318,7 @@ pub struct TraceArgs {
     /// Trace one of N messages, chosen at random when they are sent, and nothing of the others: costs less
     #[arg(long, value_name = "N", help_heading = "Bounds", allow_hyphen_values = true, value_parser = parse_sample)]
     pub sample: Option<u32>,
-    /// Trace while this command runs
+    /// Trace while this command runs, and what still comes right after its end
     #[arg(last = true, value_name = "CMD")]
     pub exec: Vec<OsString>,
 

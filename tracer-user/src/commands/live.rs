@@ -5,8 +5,9 @@ use std::io::{self, BufWriter};
 use super::{
     Failure, Outcome,
     output::{self, Place},
+    prepare::prepare,
     recording::Blank,
-    trace::{prepare, trace},
+    trace::trace,
     wanted::wanted,
 };
 use crate::{

@@ -9,6 +9,7 @@ mod live;
 mod names_of_drops;
 mod outcome;
 mod output;
+mod prepare;
 mod prove;
 mod recording;
 mod report;

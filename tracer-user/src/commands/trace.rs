@@ -1,10 +1,8 @@
 //! The live run: attach, start, drain until something says stop, let packets on their way arrive, detach, sum up.
 
 use std::{
-    ffi::{OsStr, OsString},
     fs::File,
     io::{self, IsTerminal as _},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -16,10 +14,9 @@ use super::{
     names_of_drops::NamesOfDrops,
     output::reader_is_gone,
     recording::{Blank, Recording},
-    reserved::can_be_made,
     say,
     stop::Stop,
-    traced::{self, Traced},
+    traced::Traced,
     wanted::warn_of_unbound,
 };
 use crate::{
@@ -46,6 +43,10 @@ const BUSY_SLEEP: Duration = Duration::from_millis(1);
 const IDLE_SLEEP: Duration = Duration::from_millis(16);
 /// How often waiting paths are looked at, and whether anybody reads what is shown.
 const ADVANCE_EVERY: Duration = Duration::from_millis(50);
+/// When a traced command has ended, others close their connections to it: the trace ends when nothing has come for this long,
+const QUIET: Duration = Duration::from_millis(20);
+/// or when this much time has passed.
+const AFTERMATH: Duration = Duration::from_millis(100);
 /// How long data that has arrived when the run is stopped may take to be read, ns.
 const GRACE_NS: u64 = 100_000_000;
 /// How long packets that are on their way when the run is stopped may take to arrive. On real machines they take
@@ -56,28 +57,6 @@ const ARRIVAL_NS: u64 = 150_000_000;
 /// Why nothing can be attached where the kernel may not even be read.
 const LOCKED_DOWN: &str = "This kernel is locked down (confidentiality, see /sys/kernel/security/lockdown), which \
     forbids reading it, to root as well. Lockdown ends only with a boot without lockdown=confidentiality.\n";
-
-/// Looks for what stands in the way of a trace while nothing is attached.
-pub(super) fn prepare(args: &TraceArgs) -> Result<(), Failure> {
-    start_log(args.verbose);
-    check_privileges(&Features::running()?)?;
-    if let Some(path) = &args.ready_file {
-        let failure = |what, source| Failure::File { what, path: path.clone(), source };
-        // A file left by an earlier run must not say that this one is ready.
-        let removed = match path.symlink_metadata() {
-            Ok(found) if !found.is_file() && !found.is_symlink() => {
-                Err(io::Error::other("it is no regular file"))
-            }
-            _ => std::fs::remove_file(path).or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => Ok(()),
-                _ => Err(error),
-            }),
-        };
-        removed.map_err(|source| failure("replace", source))?;
-        can_be_made(path).map_err(|source| failure("create", source))?;
-    }
-    traced::look_for(&args.exec)
-}
 
 /// Traces what `filter` lets through as `args` say (but for their filters), which were prepared for, and shows paths that take at least
 /// `min_ns`. `open` opens the output when it is known what can be seen; `blank` gets what the kernel sent.
@@ -180,7 +159,8 @@ impl Run {
         command: &mut Traced,
     ) -> Result<Trust, Failure> {
         if let Some(path) = &args.ready_file {
-            File::create(path).map_err(|source| Failure::File {
+            // What is there by now is no ready file, and may be the output.
+            File::create_new(path).map_err(|source| Failure::File {
                 what: "create",
                 path: path.clone(),
                 source,
@@ -189,11 +169,20 @@ impl Run {
         let deadline = args.duration.map(|duration| Instant::now() + duration);
         let mut pause = BUSY_SLEEP;
         let mut advanced = Instant::now();
+        let mut heard = Instant::now();
+        let mut command_ended = None;
         loop {
             let now_ns = monotonic_now_ns();
             let count = self.pump()?;
+            if count > 0 {
+                heard = Instant::now();
+            }
             // A command whose end cannot be told has ended; waiting for it says why.
-            if self.session.is_done() || stop.asked().is_some() || command.has_ended().unwrap_or(true) {
+            if command_ended.is_none() && command.has_ended().unwrap_or(true) {
+                command_ended = Some(Instant::now());
+            }
+            let is_over = command_ended.is_some_and(|ended| is_over(ended.elapsed(), heard.elapsed()));
+            if self.session.is_done() || stop.asked().is_some() || is_over {
                 break;
             }
             if count < BATCH && advanced.elapsed() >= ADVANCE_EVERY {
@@ -215,7 +204,7 @@ impl Run {
             }
             tokio::select! {
                 () = stop.comes() => {}
-                () = command.ends() => {}
+                () = command.ends(), if command_ended.is_none() => {}
                 () = sleep(left.map_or(pause, |left| pause.min(left))) => {}
             }
         }
@@ -301,6 +290,11 @@ pub(super) fn what_follows_from(lost: u64) -> String {
     )
 }
 
+/// Whether nothing more is to be expected of a command that ended so long ago. `silent_for`: since when nothing has come.
+fn is_over(ended_for: Duration, silent_for: Duration) -> bool {
+    ended_for >= AFTERMATH || ended_for.min(silent_for) >= QUIET
+}
+
 /// Whether a run that was stopped so long ago, ns, waits for what may still end: data that may be read, and packets that
 /// are on their way.
 fn waits(stopped_for_ns: u64, has_unread: impl FnOnce() -> bool, has_packets: impl FnOnce() -> bool) -> bool {
@@ -340,52 +334,6 @@ pub(super) fn say_what_is_seen(
     Ok(())
 }
 
-pub(super) fn check_privileges(features: &Features) -> Result<(), Failure> {
-    let missing = features.privileges.missing();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let command = command_line();
-    let program = quoted(&program());
-    Err(Failure::Privilege { missing, command, program })
-}
-
-/// The command line as it was typed, quoted for a shell.
-pub(super) fn command_line() -> String {
-    let words = std::iter::once(program()).chain(std::env::args_os().skip(1));
-    words.map(|word| quoted(&word)).collect::<Vec<_>>().join(" ")
-}
-
-/// This program's file.
-fn program() -> OsString {
-    std::env::current_exe().map_or_else(|_| "pathtrace".into(), PathBuf::into_os_string)
-}
-
-/// A word as a shell reads it back.
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+@%".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.into_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-/// `-v` says what was tried, `-vv` all that there is, the kernel programs' own log included.
-pub(super) fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => return,
-        1 => log::LevelFilter::Info,
-        _ => log::LevelFilter::Debug,
-    };
-    // The loader's own log says every relocation; ours, and that of the kernel programs, is what helps.
-    let mut builder = env_logger::Builder::new();
-    builder.filter_module("pathtrace", level).filter_module("pathtrace_bpf", level).format_timestamp_micros();
-    // Fails only if there is a logger already.
-    let _ = builder.try_init();
-}
-
 pub(super) fn progress_bar(quiet: bool) -> ProgressBar {
     if quiet || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -399,27 +347,19 @@ pub(super) fn progress_bar(quiet: bool) -> ProgressBar {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::ffi::OsStrExt as _;
-
     use super::*;
 
     #[test]
     fn the_end_is_not_put_off_for_ever() {
+        assert!(!is_over(QUIET / 2, Duration::MAX));
+        assert!(!is_over(AFTERMATH / 2, QUIET / 2));
+        assert!(is_over(QUIET, QUIET));
+        assert!(is_over(AFTERMATH, Duration::ZERO));
         assert!(!waits(0, || false, || false));
         assert!(waits(GRACE_NS - 1, || true, || false));
         assert!(!waits(GRACE_NS, || true, || false));
         assert!(waits(ARRIVAL_NS - 1, || true, || true));
         // Of a stream there are always packets on their way, and those whose records were lost stay so.
         assert!(!waits(ARRIVAL_NS, || true, || true));
-    }
-
-    #[test]
-    fn words_are_quoted_for_the_shell() {
-        let quoted = |word: &str| quoted(OsStr::new(word));
-        assert_eq!(quoted("--port=80"), "--port=80");
-        assert_eq!(quoted(""), "''");
-        assert_eq!(quoted("a b; rm *"), "'a b; rm *'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(super::quoted(OsStr::from_bytes(b"\xff")), "'\u{fffd}'");
     }
 }

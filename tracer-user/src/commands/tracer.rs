@@ -14,7 +14,8 @@ use crate::{
     commands::{
         Failure,
         names_of_drops::NamesOfDrops,
-        trace::{Said, check_privileges, progress_bar, say_what_is_seen},
+        prepare::check_privileges,
+        trace::{Said, progress_bar, say_what_is_seen},
     },
     filter::Filter,
     kernel::{btf::Btf, clock::monotonic_now_ns, drop_reasons::DropReasons, features::Features},

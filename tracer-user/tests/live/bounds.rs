@@ -3,7 +3,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{BufRead as _, BufReader},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     process::{Child, ExitStatus, Stdio},
     thread,
@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{Trace, free_port, one_backend, pathtrace, ping_pong, wait_until};
+use crate::support::{Trace, free_port, one_backend, pathtrace, ping_pong, round_trips, wait_until};
 
 #[test]
 fn count_shows_exactly_as_many_paths() {
@@ -183,6 +183,38 @@ fn a_command_outlives_tracing_and_its_status_counts() {
     }
 }
 
+/// Others close their connections when they have heard of the command's end.
+#[test]
+fn what_follows_a_commands_end_is_seen() {
+    let Some(backend) = one_backend() else { return };
+    let last_packet_is_seen = || {
+        let folder = tempfile::tempdir().unwrap();
+        let (pid, end) = (folder.path().join("pid"), folder.path().join("end"));
+        let at = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let listener = TcpListener::bind(at).unwrap();
+        let script = "echo $$ > $0.part; mv $0.part $0; while [ ! -e $1 ]; do sleep 0.01; done";
+        let trace = Trace::start_as(
+            &["--json", "--backend", &backend, "--port", &at.port().to_string()],
+            &["--".as_ref(), "sh".as_ref(), "-c".as_ref(), script.as_ref(), pid.as_os_str(), end.as_os_str()],
+        );
+        let client = TcpStream::connect(at).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        server.set_nodelay(true).unwrap();
+        client.set_nodelay(true).unwrap();
+        wait_until("the command is there", || pid.exists());
+        let pid = fs::read_to_string(&pid).unwrap().trim().parse().unwrap();
+        fs::write(&end, "").unwrap();
+        // SAFETY: no memory is involved, and no signal is sent. pathtrace takes its exit status, and only then is it gone.
+        wait_until("the command has ended", || unsafe { libc::kill(pid, 0) } != 0);
+        round_trips(client, server, 30, 100);
+        let said = trace.end();
+        said.assert_whole();
+        said.paths.iter().any(|path| path["tcp"]["flags"] == "FA")
+    };
+    // This process may be kept from running for longer than is waited for.
+    assert!((0..10).any(|_| last_packet_is_seen()));
+}
+
 #[test]
 fn a_signal_to_pathtrace_alone_is_passed_on_to_the_command() {
     if let Some(backend) = one_backend() {
@@ -228,7 +260,7 @@ fn nothing_is_ready_if_the_command_cannot_start() {
     if let Some(backend) = one_backend() {
         let folder = tempfile::tempdir().unwrap();
         let ready = folder.path().join("ready");
-        fs::write(&ready, "from an earlier run").unwrap();
+        fs::write(&ready, "").unwrap();
         // It is there, and may be run: only whoever starts it finds out.
         let command = folder.path().join("command");
         fs::write(&command, "#!/no/such/interpreter\n").unwrap();
@@ -269,6 +301,30 @@ fn what_is_missing_is_said_before_anything_is_attached() {
             assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
         }
     }
+}
+
+/// What is made when tracing has begun is a new file.
+#[test]
+fn a_ready_file_is_in_nobodys_place() {
+    let Some(backend) = one_backend() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (other, output) = (folder.path().join("other"), folder.path().join("output"));
+    fs::write(&other, "something else").unwrap();
+    for (file, args, says) in [
+        (&other, &["--duration", "1ms"][..], "cannot replace "),
+        (&output, &["--duration", "1ms", "--json", "-o", output.to_str().unwrap()], "cannot create "),
+    ] {
+        let said = pathtrace()
+            .args(["-q", "--backend", &backend, "--ready-file"])
+            .arg(file)
+            .args(args)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&said.stderr);
+        assert_eq!(said.status.code(), Some(2), "{stderr}");
+        assert!(stderr.starts_with(&format!("pathtrace: {says}{}: ", file.display())), "{stderr}");
+    }
+    assert_eq!(fs::read(&other).unwrap(), b"something else");
 }
 
 #[test]

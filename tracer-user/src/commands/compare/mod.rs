@@ -11,7 +11,7 @@ mod show;
 use self::pictures::Pictures;
 use super::{
     Failure, Outcome,
-    trace::{check_privileges, start_log},
+    prepare::{check_privileges, start_log},
 };
 use crate::{cli::CompareArgs, kernel::features::Features};
 

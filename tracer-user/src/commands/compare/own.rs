@@ -9,11 +9,7 @@ use std::{
 use crate::{
     analyze::Summary,
     cli::{CompareArgs, FilterArgs, TraceArgs},
-    commands::{
-        Failure, Outcome, say,
-        trace::{prepare, trace},
-        wanted::port,
-    },
+    commands::{Failure, Outcome, prepare::prepare, say, trace::trace, wanted::port},
     comparison::{AtSize, Comparison, Cpus, Messages, Run},
     filter::{Filter, UnixName},
     model::{Path, Protocol},

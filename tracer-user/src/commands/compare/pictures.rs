@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::{
     cli::CompareArgs,
-    commands::{Failure, trace::command_line},
+    commands::{Failure, prepare::command_line},
     comparison::Comparison,
     export::{
         comparison::Conclusion,

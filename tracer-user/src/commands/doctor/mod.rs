@@ -11,10 +11,7 @@ use std::{
 
 use tracer_common::probes::{Backend, PROBES};
 
-use super::{
-    Failure, Outcome, output,
-    trace::{progress_bar, start_log},
-};
+use super::{Failure, Outcome, output, prepare::start_log, trace::progress_bar};
 use crate::{
     cli::DoctorArgs,
     collect::{CollectError, Collector, Plan},

@@ -15,7 +15,7 @@ use super::{
     Failure, Outcome,
     hosts::addresses_of,
     output,
-    trace::start_log,
+    prepare::start_log,
     tracer::{Traced, Tracer},
 };
 use crate::{
