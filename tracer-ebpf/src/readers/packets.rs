@@ -220,9 +220,17 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
         && probe.point as u8 == Point::DevQueueXmit as u8
         && (sample::is_on() || filter::ports_may_suffice())
     {
-        let numbers = passes_by(skb);
-        if numbers != IS_READ {
-            return recent::pass_by(skb, probe.point, dev.address(), numbers);
+        // Ports are read there, as translation of addresses may have changed them. Most packets that are wanted are spared what else
+        // tells those that are not.
+        let transport = transport(skb);
+        let first = u64::from_be(kread::read(transport, 0));
+        let has_other_ports =
+            filter::ports_may_suffice() && !filter::wants_ports((first >> 48) as u16, (first >> 32) as u16);
+        if sample::is_on() || has_other_ports {
+            let numbers = passes_by(skb, transport, first, has_other_ports);
+            if numbers != IS_READ {
+                return recent::pass_by(skb, probe.point, dev.address(), numbers);
+            }
         }
     }
     let on = On { probe, ifindex, marks, is_to_backlog: false };
@@ -236,10 +244,18 @@ const NEW_SYN_RECV: u8 = 12;
 /// What [`passes_by`] says of a packet that is to be read. The one segment of 2^64 that has these numbers is read, too.
 const IS_READ: u64 = u64::MAX;
 
+/// Where a segment's header is: `__tcp_transmit_skb()` has set it.
+#[inline(always)]
+fn transport(skb: impl Pointer) -> Address {
+    let transport = u64::from(skb.field::<u16>(&offset::SK_BUFF_TRANSPORT_HEADER));
+    skb.address_in(&offset::SK_BUFF_HEAD).wrapping_add(transport)
+}
+
 /// If a packet that is handed to the loopback device need not be read, its sequence number and that which it acknowledges above: a socket
-/// of TCP has made it, and its ports, or that its call was not drawn, say that it is not wanted. A frame of its own on the stack.
+/// of TCP has made it, and its ports, or that its call was not drawn, say that it is not wanted. `transport`: where its header is, if it
+/// has one, and `first`, that header's first word. A frame of its own on the stack.
 #[inline(never)]
-fn passes_by(skb: impl Pointer) -> u64 {
+fn passes_by(skb: impl Pointer, transport: Address, first: u64, has_other_ports: bool) -> u64 {
     let sk = skb.pointer(&offset::SK_BUFF_SK);
     if sk.is_null() {
         return IS_READ;
@@ -253,13 +269,8 @@ fn passes_by(skb: impl Pointer) -> u64 {
     if !is_segment {
         return IS_READ;
     }
-    // `__tcp_transmit_skb()` sets it. Ports are read there, as translation of addresses may have changed them.
-    let transport = u64::from(skb.field::<u16>(&offset::SK_BUFF_TRANSPORT_HEADER));
-    let [first, second]: [u64; 2] = kread::read(skb.address_in(&offset::SK_BUFF_HEAD), transport);
-    let (first, second) = (u64::from_be(first), u64::from_be(second));
-    let has_other_ports =
-        filter::ports_may_suffice() && !filter::wants_ports((first >> 48) as u16, (first >> 32) as u16);
     if has_other_ports || sample::passes_by(skb, sk.address()) {
+        let second = u64::from_be(kread::read(transport, 8));
         first & u64::from(u32::MAX) | second & !u64::from(u32::MAX)
     } else {
         IS_READ

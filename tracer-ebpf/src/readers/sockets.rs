@@ -36,8 +36,8 @@ pub(crate) fn tcp_send(args: &impl Args, probe: Probe, sk: usize, _msg: usize, l
 /// How many threads' calls are known, a power of two. Those that share a place take turns.
 const THREADS: u32 = 4096;
 
-/// A call that TCP has taken data of: thread, and below it the sequence number of its first byte; its socket; the number behind its last
-/// byte.
+/// A call of several vectors or pages that TCP has taken data of: thread, and below it the sequence number of its first byte; its
+/// socket; the number behind its last byte.
 type Begun = [u64; 3];
 
 /// The last one of each thread.
@@ -74,10 +74,12 @@ pub(crate) fn tcp_takes(args: &impl Args, probe: Probe, sk: usize, msg: usize) {
 /// early, sent by the next one, has the same end, and is taken for that one's.)
 #[inline(always)]
 fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
-    let vectors = match msg.field::<u8>(&offset::MSGHDR_ITER) {
-        ITER_IOVEC => calls::vectors(),
-        _ => 0,
-    };
+    let kind: u8 = msg.field(&offset::MSGHDR_ITER);
+    if kind == ITER_UBUF {
+        // Whatever is left of it is not at offset 0.
+        return true;
+    }
+    let vectors = if kind == ITER_IOVEC { calls::vectors() } else { 0 };
     // At the beginning of a vector that is not the first one the offset is 0, too.
     if vectors > msg.field(&offset::MSGHDR_ITER_SEGMENTS) {
         return false;
@@ -87,7 +89,7 @@ fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
     // SAFETY: an aligned element that lives as long as the map; volatile, as others write it meanwhile.
     let [begun, of, until] = unsafe { place.read_volatile() };
     let goes_on = begun >> 32 == u64::from(tid) && of == sk && begun as u32 != seq && until == u64::from(end);
-    if goes_on && vectors == 0 && msg.field::<u8>(&offset::MSGHDR_ITER) != ITER_UBUF {
+    if goes_on && vectors == 0 {
         // The next page of the kernel's, or vector of a call of which it is not known how many it has.
         return false;
     }
