@@ -3,14 +3,15 @@
 //! It prints raw figures as JSON Lines (`xtask::bench::lines`); `cargo xtask bench` runs it and says what they mean. It needs
 //! root, and measures the release build of pathtrace that cargo made together with it.
 //!
-//! Right before each variant the same work is done untraced, so that what else the machine does meets both alike: only ratios
-//! of the two mean something, no time does by itself.
+//! Right before each variant the same work is done untraced, and how fast the machine is at that moment stands with each figure: only
+//! ratios of what was measured in one round at the same pace mean something, no time does by itself.
 
 mod attached;
 mod bpftrace;
 mod crowd;
 mod group;
 mod ours;
+mod pace;
 mod places;
 mod process;
 mod redis;
@@ -39,6 +40,7 @@ use xtask::bench::lines::{Line, Note, Program, Tracer, Unavailable, Work};
 use self::{
     attached::{Attached, Beginning},
     group::{Group, Job},
+    pace::Pace,
     places::Places,
     statistics::Statistics,
     traffic::{Figures, Traffic},
@@ -86,6 +88,7 @@ fn main() -> Result<()> {
     let each: usize = plan.iter().map(|(group, variants)| variants.len() * group.works().len()).sum();
     let mut bench = Bench {
         traffic,
+        pace: Pace::new(places)?,
         unavailable: HashSet::new(),
         progress: progress(u64::from(arguments.rounds) * each as u64),
     };
@@ -104,6 +107,7 @@ fn main() -> Result<()> {
 
 struct Bench {
     traffic: Traffic,
+    pace: Pace,
     /// What could not be started is not tried again.
     unavailable: HashSet<(Group, Variant)>,
     progress: ProgressBar,
@@ -135,7 +139,7 @@ impl Bench {
             Err(error) => return Err(error),
         };
         if !group.has_statistics() {
-            self.untraced(round, group, variant)?;
+            self.untraced(round, group)?;
         }
         let statistics = if group.has_statistics() { Some(Statistics::enable()?) } else { None };
         let mut attached = match Attached::start(variant, &target)? {
@@ -148,6 +152,7 @@ impl Bench {
         }
         for work in works {
             let before = statistics.as_ref().map(|_| statistics::of(attached.pid())).transpose()?;
+            let first_pace = self.pace.measure()?;
             let cpu_ns = attached.cpu_ns()?;
             let figures = self.traffic.work(*work, &mut || attached.look())?;
             let cpu_ns = attached.cpu_ns()?.zip(cpu_ns).map(|(after, before)| after - before);
@@ -159,8 +164,8 @@ impl Bench {
                 }
                 continue;
             }
-            let line = line(group, *work, figures);
-            print(&Line::Work(Work { round, variant: variant.to_string(), cpu_ns, ..line }))?;
+            let (pace_ns, line) = ([first_pace, self.pace.measure()?], line(group, *work, figures));
+            print(&Line::Work(Work { round, variant: variant.to_string(), pace_ns, cpu_ns, ..line }))?;
         }
         self.progress.inc(works.len() as u64);
         let ended = match attached.end() {
@@ -186,12 +191,13 @@ impl Bench {
         print(&Line::Unavailable(Unavailable { group, variant, why }))
     }
 
-    /// Does the works of the group while nothing is attached, for what comes next to be compared with.
-    fn untraced(&mut self, round: u32, group: Group, next: Variant) -> Result<()> {
+    /// Does the works of the group while nothing is attached, for all else to be compared with.
+    fn untraced(&mut self, round: u32, group: Group) -> Result<()> {
         for work in group.works() {
+            let first_pace = self.pace.measure()?;
             let figures = self.traffic.work(*work, &mut || attached::LOOK)?;
-            let (variant, before) = (UNTRACED.to_owned(), Some(next.to_string()));
-            print(&Line::Work(Work { round, variant, before, ..line(group, *work, figures) }))?;
+            let (variant, pace_ns) = (UNTRACED.to_owned(), [first_pace, self.pace.measure()?]);
+            print(&Line::Work(Work { round, variant, pace_ns, ..line(group, *work, figures) }))?;
         }
         Ok(())
     }

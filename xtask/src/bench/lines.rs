@@ -59,8 +59,8 @@ pub struct Work {
     pub work: String,
     /// What was attached.
     pub variant: String,
-    /// Of what is untraced: the variant right before which it was measured, to be compared with it.
-    pub before: Option<String>,
+    /// How fast the machine was right before and right after: what a page fault took, ns.
+    pub pace_ns: [u64; 2],
     /// How many round trips, messages or requests.
     pub count: u64,
     /// The same with those that came before and were not measured: the tracer has seen them all.

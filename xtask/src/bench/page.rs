@@ -65,7 +65,7 @@ pub(super) fn verdict_table(verdicts: &[Verdict]) -> String {
 
 fn round_trips(results: &Results, title: &str, figure: Figure) -> String {
     let works = works_with(results, figure);
-    compared(results, &format!("{title}, to the untraced one right before"), &works, figure, |it| {
+    compared(results, &format!("{title}, to the untraced one at the same pace"), &works, figure, |it| {
         format!("{:.1} µs", it / 1e3)
     })
 }
@@ -124,7 +124,7 @@ fn throughput(results: &Results) -> String {
     let streams = works_with(results, bytes_per_second);
     let mut text = compared(
         results,
-        "Throughput of a stream, to the untraced one right before",
+        "Throughput of a stream, to the untraced one at the same pace",
         &streams,
         bytes_per_second,
         |bytes| format!("{:.2} GB/s", bytes / 1e9),
@@ -133,7 +133,7 @@ fn throughput(results: &Results) -> String {
         works_with(results, per_second).into_iter().filter(|work| !streams.contains(work)).collect();
     text += &compared(
         results,
-        "Messages a second, to the untraced run right before",
+        "Messages a second, to the untraced run at the same pace",
         &others,
         per_second,
         |messages| format!("{:.1} k/s", messages / 1e3),

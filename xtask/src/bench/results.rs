@@ -1,5 +1,5 @@
-//! The lines of a run, and what is made of them: a figure of a variant is compared with that of the untraced run right before
-//! it, and of the rounds the median counts.
+//! The lines of a run, and what is made of them: a figure of a variant is compared with those of the untraced runs of the same round that
+//! the machine did at the same pace, and of the rounds the median counts.
 
 use std::io::BufRead;
 
@@ -9,6 +9,9 @@ use super::lines::{Correlator, Line, Machine, Note, Program, Start, Tracer, Unav
 
 /// The variant that others are compared with.
 pub(super) const UNTRACED: &str = "untraced";
+
+/// Paces that differ by no more than this part are the same. (Of one pace they differ by some percent, of a virtual machine's two by 20.)
+const SAME_PACE: f64 = 0.08;
 
 /// What adds less than this to a round trip adds nothing that could be told from chance.
 const NOTHING: f64 = 0.001;
@@ -79,31 +82,34 @@ impl Results {
         Spread::of(self.of(work, variant).filter_map(figure))
     }
 
-    /// The same, divided by that of the untraced run right before.
+    /// The same, divided by that of untraced runs at the same pace.
     pub(super) fn ratios(&self, work: &str, variant: &str, figure: Figure) -> Option<Spread> {
         Spread::of(self.of(work, variant).filter_map(|it| self.ratio(it, figure)))
     }
 
     fn ratio(&self, of: &Work, figure: Figure) -> Option<f64> {
-        Some(figure(of)? / figure(self.untraced_before(of)?)?)
+        Some(figure(of)? / self.untraced(of, figure)?)
     }
 
-    fn untraced_before(&self, of: &Work) -> Option<&Work> {
-        self.works.iter().find(|it| {
+    /// The figure of the untraced runs of the same round at the same pace; `None` if there is none, or the pace changed meanwhile.
+    fn untraced(&self, of: &Work, figure: Figure) -> Option<f64> {
+        let pace = pace(of)?;
+        let is_alike = |it: &&Work| {
             it.variant == UNTRACED
                 && it.work == of.work
                 && it.round == of.round
-                && it.before.as_ref() == Some(&of.variant)
-        })
+                && self::pace(it).is_some_and(|other| are_close(other, pace))
+        };
+        Some(Spread::of(self.works.iter().filter(is_alike).filter_map(figure))?.median)
     }
 
-    /// How much longer a round trip is than in the untraced run right before, ns.
+    /// How much longer a round trip is than in untraced runs at the same pace, ns.
     pub(super) fn added_ns(&self, work: &str, variant: &str) -> Option<Spread> {
         Spread::of(self.of(work, variant).filter_map(|it| self.added(it)))
     }
 
     fn added(&self, of: &Work) -> Option<f64> {
-        Some(p50(of)? - p50(self.untraced_before(of)?)?)
+        Some(p50(of)? - self.untraced(of, p50)?)
     }
 
     /// The same for each event that the variant was told of.
@@ -161,6 +167,16 @@ impl Results {
     }
 }
 
+/// How fast the machine was, if it went on as it was before.
+fn pace(of: &Work) -> Option<f64> {
+    let [before, after] = of.pace_ns.map(|ns| ns as f64);
+    are_close(before, after).then(|| f64::midpoint(before, after))
+}
+
+fn are_close(a: f64, b: f64) -> bool {
+    (a - b).abs() <= SAME_PACE * a.min(b)
+}
+
 /// Takes a figure out of a line.
 pub(super) type Figure = fn(&Work) -> Option<f64>;
 
@@ -196,6 +212,8 @@ pub(super) struct Spread {
     pub(super) high: f64,
     /// The largest.
     pub(super) max: f64,
+    /// How many rounds there were.
+    pub(super) count: usize,
 }
 
 impl Spread {
@@ -216,6 +234,7 @@ impl Spread {
             low: *values.get(quarter)?,
             high: *values.get(last - quarter)?,
             max: *values.last()?,
+            count: values.len(),
         })
     }
 }

@@ -15,13 +15,14 @@ fn results(lines: &[Line]) -> Results {
     results
 }
 
-fn work(round: u32, work: &str, variant: &str, p50_ns: u64) -> Line {
+fn work(round: u32, work: &str, variant: &str, p50_ns: u64, slow: u64) -> Line {
+    let p50_ns = slow * p50_ns;
     Line::Work(Work {
         round,
         group: work.split('-').next().unwrap().into(),
         work: work.into(),
         variant: variant.into(),
-        before: None,
+        pace_ns: [900 * slow, 930 * slow],
         count: 1000,
         seen: 1300,
         ns: 1000 * p50_ns,
@@ -31,11 +32,6 @@ fn work(round: u32, work: &str, variant: &str, p50_ns: u64) -> Line {
         bytes_per_second: None,
         cpu_ns: None,
     })
-}
-
-fn untraced(round: u32, name: &str, before: &str, p50_ns: u64) -> Line {
-    let Line::Work(work) = work(round, name, "untraced", p50_ns) else { unreachable!() };
-    Line::Work(Work { before: Some(before.into()), ..work })
 }
 
 fn tracer(round: u32, group: &str, variant: &str, lost: u64) -> Line {
@@ -61,7 +57,7 @@ fn program(round: u32, variant: &str, hop: &str, ns: u64) -> Line {
     Line::Program(Program { round, work: "tcp-programs-5".into(), variant, hop, runs: 1000, ns: 1000 * ns })
 }
 
-/// Rounds in which the machine is once and twice as slow, which changes no ratio.
+/// Rounds in which the machine is once and twice as slow, and changes its pace in the middle, which changes no ratio.
 fn run() -> Vec<Line> {
     let mut lines = vec![Line::Machine(Machine {
         kernel: "6.1.0".into(),
@@ -76,11 +72,13 @@ fn run() -> Vec<Line> {
     })];
     for (round, slow) in [(0, 1), (1, 2), (2, 1)] {
         for (variant, ns) in [("json", 10_000), ("bpftrace-print", 20_000), ("bpftrace-count", 9000)] {
-            lines.push(untraced(round, "tcp-5", variant, 8000 * slow));
-            lines.push(work(round, "tcp-5", variant, ns * slow));
+            lines.push(work(round, "tcp-5", "untraced", 8000, slow));
+            // At another pace than what is measured next.
+            lines.push(work(round, "tcp-5", "untraced", 8000, 3 - slow));
+            lines.push(work(round, "tcp-5", variant, ns, slow));
         }
-        lines.push(untraced(round, "tcp-1024", "json", 9000 * slow));
-        lines.push(work(round, "tcp-1024", "json", 18_000 * slow));
+        lines.push(work(round, "tcp-1024", "untraced", 9000, slow));
+        lines.push(work(round, "tcp-1024", "json", 18_000, slow));
         lines.push(tracer(round, "tcp", "json", u64::from(round == 1)));
         lines.push(tracer(round, "unix", "json", 0));
         for (variant, ns) in [("empty", 20), ("bare", 100), ("json", 132)] {
@@ -121,21 +119,39 @@ fn run() -> Vec<Line> {
 }
 
 #[test]
-fn figures_are_compared_with_what_was_right_before() {
+fn figures_are_compared_with_what_was_at_the_same_pace() {
     let results = results(&run());
     let ratio = results.ratios("tcp-5", "json", p50).unwrap();
-    assert_eq!(ratio, Spread { median: 1.25, low: 1.25, high: 1.25, max: 1.25 });
+    assert_eq!(ratio, Spread { median: 1.25, low: 1.25, high: 1.25, max: 1.25, count: 3 });
     // 12 µs added, to 2: in a slow round 24 to 4, and then the share is the same.
     let times = results.times_added("tcp-5", "bpftrace-print", "json");
-    assert_eq!(times, Some(Spread { median: 6.0, low: 6.0, high: 6.0, max: 6.0 }));
+    assert_eq!(times, Some(Spread { median: 6.0, low: 6.0, high: 6.0, max: 6.0, count: 3 }));
     assert_eq!(results.ratios("tcp-5", "tcpdump", p50), None);
+}
+
+#[test]
+fn what_was_at_no_pace_or_another_one_is_not_compared() {
+    let paced = |variant, pace_ns| {
+        let Line::Work(work) = work(0, "tcp-5", variant, 1000, 1) else { unreachable!() };
+        Line::Work(Work { pace_ns, ..work })
+    };
+    for (untraced, traced, is_compared) in [
+        ([900, 900], [970, 970], true),
+        ([900, 900], [980, 980], false),
+        ([900, 900], [870, 940], false),
+        ([870, 940], [900, 900], false),
+    ] {
+        let results = results(&[paced("untraced", untraced), paced("json", traced)]);
+        let ratio = results.ratios("tcp-5", "json", p50);
+        assert_eq!(ratio.is_some(), is_compared, "{untraced:?} {traced:?}");
+    }
 }
 
 #[test]
 fn a_spread_is_the_middle_half() {
     let spread = Spread::of([5.0, 1.0, 3.0, 2.0, 4.0]).unwrap();
-    assert_eq!(spread, Spread { median: 3.0, low: 2.0, high: 4.0, max: 5.0 });
-    let two = Spread { median: 1.5, low: 1.0, high: 2.0, max: 2.0 };
+    assert_eq!(spread, Spread { median: 3.0, low: 2.0, high: 4.0, max: 5.0, count: 5 });
+    let two = Spread { median: 1.5, low: 1.0, high: 2.0, max: 2.0, count: 2 };
     assert_eq!(Spread::of([1.0, 2.0]), Some(two));
     assert_eq!(Spread::of([]), None);
 }

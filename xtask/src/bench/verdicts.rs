@@ -88,19 +88,19 @@ pub(super) fn verdicts(results: &Results) -> Vec<Verdict> {
     ] {
         for (work, over) in ROUND_TRIPS {
             let ratio = results.ratios(work, variant, p50);
-            all.push(of_median(&format!("round trip, {what}: {over}"), Limit::AtMost(limit), ratio, times));
+            all.push(of_ratios(&format!("round trip, {what}: {over}"), Limit::AtMost(limit), ratio));
         }
     }
     all.push(in_kernel(results));
     for (work, over) in ROUND_TRIPS {
         let what = format!("what bpftrace adds that prints, to what pathtrace adds: {over}");
         let more = results.times_added(work, "bpftrace-print", "json");
-        all.push(of_median(&what, Limit::AtLeast(5.0), more, times));
+        all.push(of_ratios(&what, Limit::AtLeast(5.0), more));
     }
     for (work, over) in ROUND_TRIPS {
         let what = format!("what pathtrace adds, to what bpftrace adds that counts: {over}");
         let ratio = results.times_added(work, "json", "bpftrace-count");
-        all.push(of_median(&what, Limit::AtMost(1.0), ratio, times));
+        all.push(of_ratios(&what, Limit::AtMost(1.0), ratio));
     }
     for (group, what) in NOTHING_LOST {
         let lost = results.of_tracers(group, "json", |it| it.lost.map(|lost| lost as f64));
@@ -187,6 +187,15 @@ fn in_kernel(results: &Results) -> Verdict {
         figure,
         met: Some(limit.is_met(ratio)),
     }
+}
+
+/// Of those rounds in which there was something to compare with.
+fn of_ratios(what: &str, limit: Limit, ratios: Option<Spread>) -> Verdict {
+    let mut verdict = of_median(what, limit, ratios, times);
+    if let Some(Spread { count, .. }) = ratios {
+        let _ = write!(verdict.figure, ", {count} rounds");
+    }
+    verdict
 }
 
 fn of_median(what: &str, limit: Limit, spread: Option<Spread>, shown: impl Fn(f64) -> String) -> Verdict {
