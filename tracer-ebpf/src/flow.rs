@@ -316,7 +316,12 @@ pub(crate) enum Direction {
 pub(crate) fn of_socket(sk: impl Pointer, direction: Direction, key: &mut FlowKey) -> bool {
     // More than a byte: IPPROTO_MPTCP is 262, and such a socket is no `tcp_sock`.
     let protocol: u16 = sk.field(&offset::SOCK_PROTOCOL);
-    if protocol > 0xff || !ends_of(sk, port_of(sk), direction, key) {
+    let num = match direction {
+        // Nobody sends on one that has ended.
+        Direction::Out => sk.field(&offset::SOCK_NUM),
+        Direction::In => port_of(sk),
+    };
+    if protocol > 0xff || !ends_of(sk, num, direction, key) {
         return false;
     }
     key.protocol = protocol as u8;

@@ -220,14 +220,12 @@ fn on_device(probe: Probe, skb: impl Pointer, sk: Address, marks: u16, header: N
         && probe.point as u8 == Point::DevQueueXmit as u8
         && (sample::is_on() || filter::ports_may_suffice())
     {
-        // Ports are read there, as translation of addresses may have changed them. Most packets that are wanted are spared what else
-        // tells those that are not.
         let transport = transport(skb);
-        let first = u64::from_be(kread::read(transport, 0));
-        let has_other_ports =
-            filter::ports_may_suffice() && !filter::wants_ports((first >> 48) as u16, (first >> 32) as u16);
-        if sample::is_on() || has_other_ports {
-            let numbers = passes_by(skb, transport, first, has_other_ports);
+        // A look first, where it costs little: most packets that are wanted are spared what else tells those that are not.
+        let looks = kread::memory_is_loaded();
+        let first = if looks { u64::from_be(kread::read(transport, 0)) } else { 0 };
+        if sample::is_on() || !looks || has_other_ports(first) {
+            let numbers = passes_by(skb, transport, first);
             if numbers != IS_READ {
                 return recent::pass_by(skb, probe.point, dev.address(), numbers);
             }
@@ -251,11 +249,18 @@ fn transport(skb: impl Pointer) -> Address {
     skb.address_in(&offset::SK_BUFF_HEAD).wrapping_add(transport)
 }
 
+/// Whether the ports that a segment's header begins with are not wanted. They are read there, as translation of addresses may have changed
+/// them.
+#[inline(always)]
+fn has_other_ports(first: u64) -> bool {
+    filter::ports_may_suffice() && !filter::wants_ports((first >> 48) as u16, (first >> 32) as u16)
+}
+
 /// If a packet that is handed to the loopback device need not be read, its sequence number and that which it acknowledges above: a socket
 /// of TCP has made it, and its ports, or that its call was not drawn, say that it is not wanted. `transport`: where its header is, if it
-/// has one, and `first`, that header's first word. A frame of its own on the stack.
+/// has one, and `first`, that header's first word, if [`kread::memory_is_loaded`]. A frame of its own on the stack.
 #[inline(never)]
-fn passes_by(skb: impl Pointer, transport: Address, first: u64, has_other_ports: bool) -> u64 {
+fn passes_by(skb: impl Pointer, transport: Address, first: u64) -> u64 {
     let sk = skb.pointer(&offset::SK_BUFF_SK);
     if sk.is_null() {
         return IS_READ;
@@ -269,8 +274,13 @@ fn passes_by(skb: impl Pointer, transport: Address, first: u64, has_other_ports:
     if !is_segment {
         return IS_READ;
     }
-    if has_other_ports || sample::passes_by(skb, sk.address()) {
-        let second = u64::from_be(kread::read(transport, 8));
+    let (first, second) = if kread::memory_is_loaded() {
+        (first, u64::from_be(kread::read(transport, 8)))
+    } else {
+        let [first, second]: [u64; 2] = kread::read(transport, 0);
+        (u64::from_be(first), u64::from_be(second))
+    };
+    if has_other_ports(first) || sample::passes_by(skb, sk.address()) {
         first & u64::from(u32::MAX) | second & !u64::from(u32::MAX)
     } else {
         IS_READ

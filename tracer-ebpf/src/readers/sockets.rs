@@ -36,8 +36,8 @@ pub(crate) fn tcp_send(args: &impl Args, probe: Probe, sk: usize, _msg: usize, l
 /// How many threads' calls are known, a power of two. Those that share a place take turns.
 const THREADS: u32 = 4096;
 
-/// A call of several vectors or pages that TCP has taken data of: thread, and below it the sequence number of its first byte; its
-/// socket; the number behind its last byte.
+/// A call of several vectors or pages that TCP has taken data of: thread, 0 if the last one was another, and below it the sequence number of
+/// its first byte; its socket; the number behind its last byte.
 type Begun = [u64; 3];
 
 /// The last one of each thread.
@@ -75,10 +75,6 @@ pub(crate) fn tcp_takes(args: &impl Args, probe: Probe, sk: usize, msg: usize) {
 #[inline(always)]
 fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
     let kind: u8 = msg.field(&offset::MSGHDR_ITER);
-    if kind == ITER_UBUF {
-        // Whatever is left of it is not at offset 0.
-        return true;
-    }
     let vectors = if kind == ITER_IOVEC { calls::vectors() } else { 0 };
     // At the beginning of a vector that is not the first one the offset is 0, too.
     if vectors > msg.field(&offset::MSGHDR_ITER_SEGMENTS) {
@@ -86,7 +82,13 @@ fn begins(sk: Address, msg: impl Pointer, seq: u32, end: u32) -> bool {
     }
     let tid = record::tid();
     let Some(place) = BEGUN.get_ptr_mut(tid & (THREADS - 1)) else { return true };
-    // SAFETY: an aligned element that lives as long as the map; volatile, as others write it meanwhile.
+    if kind == ITER_UBUF {
+        // Whatever is left of it is not at offset 0. What was before it goes on no more.
+        // SAFETY: an aligned word of an element that lives as long as the map; volatile, as others write it meanwhile.
+        unsafe { place.cast::<u64>().write_volatile(0) };
+        return true;
+    }
+    // SAFETY: as above.
     let [begun, of, until] = unsafe { place.read_volatile() };
     let goes_on = begun >> 32 == u64::from(tid) && of == sk && begun as u32 != seq && until == u64::from(end);
     if goes_on && vectors == 0 {

@@ -20,7 +20,7 @@ use crate::{
 /// Traces and shows.
 pub(super) fn live(args: &LiveArgs) -> Result<Outcome, Failure> {
     let filter = filter_of(&args.trace)?;
-    prepare(&args.trace)?;
+    prepare(&args.trace, args.output.output.as_deref())?;
     let place = Place::of(&args.output)?;
     let open = |coverage: &_, offset| output::open(&args.output, place, coverage, offset);
     trace(&args.trace, filter, args.output.min_ns(), open, None)
@@ -29,7 +29,7 @@ pub(super) fn live(args: &LiveArgs) -> Result<Outcome, Failure> {
 /// Traces, writes what the kernel sent to a file, and shows the summary.
 pub(super) fn record(args: &RecordArgs) -> Result<Outcome, Failure> {
     let filter = filter_of(&args.trace)?;
-    prepare(&args.trace)?;
+    prepare(&args.trace, Some(&args.write))?;
     let blank = Blank::open(&args.write)?;
     let open = |coverage: &_, _| {
         let writer = Box::new(SummaryOnly(LineWriter::new(Style::default(), coverage)));

@@ -3,38 +3,60 @@
 use std::{
     ffi::{OsStr, OsString},
     fs, io,
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
 };
 
-use super::{Failure, reserved::can_be_made, traced};
+use nix::sys::stat::fstat;
+
+use super::{
+    Failure,
+    reserved::{can_be_made, folder_of},
+    traced,
+};
 use crate::{cli::TraceArgs, kernel::features::Features};
 
-/// Looks for what stands in the way of a trace while nothing is attached.
-pub(super) fn prepare(args: &TraceArgs) -> Result<(), Failure> {
+/// Looks for what stands in the way of a trace while nothing is attached. `output`: the file that it writes, if it writes one.
+pub(super) fn prepare(args: &TraceArgs, output: Option<&Path>) -> Result<(), Failure> {
     start_log(args.verbose);
     check_privileges(&Features::running()?)?;
     if let Some(path) = &args.ready_file {
         let failure = |what, source| Failure::File { what, path: path.clone(), source };
+        if output.is_some_and(|output| is_same(path, output)) {
+            return Err(failure("create", io::Error::other("it is the output")));
+        }
         remove_left(path).map_err(|source| failure("replace", source))?;
         can_be_made(path).map_err(|source| failure("create", source))?;
     }
     traced::look_for(&args.exec)
 }
 
-/// Removes a ready file: one left by an earlier run must not say that this one is ready. It is empty, so what is not is something
+/// Removes a ready file: one left by an earlier run must not say that this one is ready. It is an empty file, so what is not is something
 /// else.
 fn remove_left(path: &Path) -> io::Result<()> {
     let found = match path.symlink_metadata() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
     };
-    if found.is_file() && found.len() > 0 {
-        return Err(io::Error::other("it is not empty, so no ready file of an earlier run"));
-    }
-    if !found.is_file() && !found.is_symlink() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    fs::remove_file(path)
+    let is_written = [io::stdout().as_fd(), io::stderr().as_fd()]
+        .into_iter()
+        .any(|to| fstat(to).is_ok_and(|to| (to.st_dev, to.st_ino) == (found.dev(), found.ino())));
+    let why = if !found.is_file() {
+        "it is no regular file"
+    } else if found.len() > 0 {
+        "it is not empty, so no ready file of an earlier run"
+    } else if is_written {
+        "it is the output"
+    } else {
+        return fs::remove_file(path);
+    };
+    Err(io::Error::other(why))
+}
+
+/// Whether both name the same file, which need not be there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| Some((folder_of(path).canonicalize().ok()?, path.file_name()?.to_owned()));
+    place(one).is_some_and(|one| place(other) == Some(one))
 }
 
 pub(super) fn check_privileges(features: &Features) -> Result<(), Failure> {

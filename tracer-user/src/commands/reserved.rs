@@ -59,10 +59,14 @@ impl Reserved {
     }
 }
 
+/// The folder that a file is in, or would be.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Whether there is a folder in which this file can be made. What the kernel does not want to say, trying will.
 pub(super) fn can_be_made(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match faccessat(AT_FDCWD, folder, AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+    match faccessat(AT_FDCWD, folder_of(path), AccessFlags::W_OK | AccessFlags::X_OK, AtFlags::AT_EACCESS) {
         Err(errno @ (Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EROFS)) => Err(errno.into()),
         _ => Ok(()),
     }

@@ -25,7 +25,7 @@ impl Correlator {
                 return;
             }
             self.forget_conversation(flow);
-            // Whoever connects has a new socket: nothing that was sent to the one before will be read.
+            // Whoever connects has a new socket. What still lies in the one before may be read there, which is no part of this one.
             if tcp.flags & ACK == 0
                 && let Some(back) = self.flows.back(flow)
             {
@@ -77,7 +77,9 @@ impl Correlator {
     /// The reader is woken: everything up to `rcv_nxt` is there for it.
     pub(super) fn readable(&mut self, flow: FlowKey, record: &HopRecord, hop: Hop) {
         self.settle_up_to(flow, record.seq);
-        let Some(state) = self.flows.get(flow) else { return };
+        let Some(state) = self.flows.get_mut(flow) else { return };
+        // Which may lie where the earlier one was.
+        (state.woken_on, state.was_woken_on) = (record.sk, 0);
         // From the newest back: what was woken for once has been woken for.
         for key in state.waiting.iter().rev() {
             let Some(packet) = self.in_flight.get_mut(*key) else { continue };
@@ -94,7 +96,10 @@ impl Correlator {
     /// A process has read everything up to `copied_seq`.
     pub(super) fn read(&mut self, flow: FlowKey, record: &HopRecord, hop: Hop) {
         self.settle_up_to(flow, record.seq);
-        let Some(state) = self.flows.get_mut(flow) else { return };
+        let Some(state) = self.flows.get_mut(flow).filter(|state| !state.is_read_on_another(record.sk))
+        else {
+            return;
+        };
         state.receiver = process(record).or(state.receiver);
         state.read_up_to = Some(record.seq);
         // `waiting` is ordered by the end of the data, so what was read stands in front.

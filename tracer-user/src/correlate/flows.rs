@@ -78,6 +78,11 @@ pub(super) struct FlowState {
     pub(super) called_on: u64,
     /// The process that was last seen to read from it.
     pub(super) receiver: Option<u32>,
+    /// The socket whose reader was woken last, 0 if none was.
+    pub(super) woken_on: u64,
+    /// The same of an earlier connection between the same ends, until one is woken of this one: what that one has left in its socket may
+    /// be read after its end.
+    pub(super) was_woken_on: u64,
     /// Packets that were received and wait to be read, by the end of their data.
     pub(super) waiting: Queue<PacketKey, 1>,
     /// Everything before this sequence number has been read.
@@ -130,6 +135,11 @@ impl FlowState {
     /// Whether a packet that this socket has sent, 0 if that is not known, is of another one than the calls.
     pub(super) fn is_called_on_another(&self, sk: u64) -> bool {
         sk != 0 && self.called_on != 0 && sk != self.called_on
+    }
+
+    /// Whether a read on this socket, 0 if that is not known, is not of what was received here.
+    pub(super) fn is_read_on_another(&self, sk: u64) -> bool {
+        sk != 0 && (sk == self.was_woken_on || self.woken_on != 0 && sk != self.woken_on)
     }
 
     /// Reads something of every part.
@@ -228,6 +238,7 @@ impl Flows {
             // The conversation may have ended meanwhile, and another one begun between the same ends.
             (state.sent_up_to, state.read_up_to, state.syn, state.calls_known_from) =
                 (None, None, None, None);
+            (state.woken_on, state.was_woken_on) = (0, 0);
         }
         Some(found.flow)
     }
@@ -284,6 +295,8 @@ impl Flows {
                     several_send: false,
                     called_on: 0,
                     receiver: None,
+                    woken_on: 0,
+                    was_woken_on: 0,
                     waiting: Queue::default(),
                     read_up_to: None,
                     sends: Sends::default(),
@@ -320,6 +333,9 @@ impl Flows {
         (state.sender, state.receiver, state.read_up_to, state.reset) = (None, None, None, false);
         (state.sent_up_to, state.calls_known_from, state.sends_unseen) = (None, None, false);
         (state.several_send, state.called_on) = (false, 0);
+        if state.woken_on != 0 {
+            state.was_woken_on = std::mem::take(&mut state.woken_on);
+        }
         self.sends -= std::mem::take(&mut state.sends).len();
         std::mem::take(&mut state.waiting)
     }

@@ -55,6 +55,10 @@ pub struct ByRun {
 /// connection that is traced in full, one in two does.)
 const FEW: u64 = 4;
 
+/// One run in so many may write an event that was not measured: such runs take up to five times as long as one that writes nothing, and
+/// bring others with them.
+const NEGLIGIBLE: u128 = 64;
+
 impl OwnCost {
     /// The cost by run, if fewer than one run in four wrote an event.
     pub fn mostly_silent(&self) -> Option<ByRun> {
@@ -99,16 +103,20 @@ impl Cost {
             Self::Sampled(sample) => sample,
         };
         if run_ns == 0 {
-            return Err(NotMeasured::TooFewEvents);
+            let ran = measured_events > 0;
+            return Err(if ran { NotMeasured::Refused } else { NotMeasured::TooFewEvents });
         }
         let by_run = runs.filter(|runs| *runs > 0).map(|measured| ByRun { ns: run_ns / measured, measured });
         let silent = by_run.filter(|by_run| by_run.are_mostly_silent(measured_events));
         let total = match (silent, duration_ns) {
             // Runs that write nothing come with time, not with events: unless the events came at other times.
             (Some(silent), Some(all)) if observed_ns > 0 => {
-                let runs = share_of(silent.measured, all, observed_ns);
-                // By half, as traffic is never the same twice.
-                if runs * 2 < u128::from(events) * u128::from(FEW) {
+                let in_all = |measured| share_of(measured, all, observed_ns);
+                // Traffic is never the same twice; and what few runs more cost can be left out.
+                let most = in_all(measured_events)
+                    .saturating_mul(2)
+                    .saturating_add(in_all(silent.measured) / NEGLIGIBLE);
+                if u128::from(events) > most {
                     return Err(NotMeasured::TooFewEvents);
                 }
                 share_of(run_ns, all, observed_ns)
@@ -164,15 +172,20 @@ mod tests {
             };
             Cost::Sampled(sample).of_run(events, Some(5_000_000_000))
         };
-        for (measured_events, events, an_event) in
-            [(1, 1000, Some(1_000_000)), (0, 1000, None), (0, 0, None), (2499, 250_000, Some(400))]
-        {
+        // Half a million runs in all.
+        for (measured_events, events, an_event) in [
+            (0, 0, None),
+            (0, 7812, None),
+            (1, 7912, Some(1_000_000)),
+            (2499, 124_950, Some(400)),
+            (2499, 257_712, Some(400)),
+        ] {
             let cost = of(measured_events, events).unwrap();
             assert_eq!((cost.ns_per_event, cost.total_ns, cost.share), (an_event, 50_000_000, Some(0.01)));
             assert!(cost.mostly_silent().is_some());
         }
         // They came when nothing was measured, and what they cost is not known.
-        for (measured_events, events) in [(0, 250_001), (1, 250_001), (2499, 250_001)] {
+        for (measured_events, events) in [(0, 7813), (1, 7913), (2499, 257_713), (0, u64::MAX)] {
             assert_eq!(of(measured_events, events), Err(NotMeasured::TooFewEvents));
         }
     }
@@ -193,10 +206,14 @@ mod tests {
             (Cost::Refused, NotMeasured::Refused),
             (sampled(0, 0), NotMeasured::TooFewEvents),
             (sampled(700, 0), NotMeasured::TooFewEvents),
-            (sampled(0, 3), NotMeasured::TooFewEvents),
+            (sampled(0, 3), NotMeasured::Refused),
         ] {
             assert_eq!(cost.of_run(10, Some(1)), Err(why));
         }
+        // From a recording that nobody has made.
+        let sample = Sample { run_ns: u64::MAX, runs: Some(u64::MAX), events: 1, observed_ns: 1 };
+        let cost = Cost::Sampled(sample).of_run(1, Some(u64::MAX)).unwrap();
+        assert_eq!(cost.total_ns, u64::MAX);
         // Runs alone stand for nothing if nobody knows how long all of it took.
         let sample = Sample { run_ns: 90, runs: Some(9), events: 0, observed_ns: 10 };
         assert_eq!(Cost::Sampled(sample).of_run(0, None), Err(NotMeasured::TooFewEvents));

@@ -108,7 +108,7 @@ fn own_cost(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                     write!(f, ", own cost {ns} ns a run of a program (")?;
                     match measured.checked_div(cost.measured_events) {
                         Some(runs) => write!(f, "{runs} runs for each event)")?,
-                        None => write!(f, "{measured} runs without an event)")?,
+                        None => write!(f, "of {measured} that were measured none wrote an event)")?,
                     }
                 }
                 (None, Some(ns)) => write!(f, ", own cost {ns} ns an event")?,
@@ -116,7 +116,7 @@ fn own_cost(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             }
             cost.share.map_or(Ok(()), |share| write!(f, ", {} of one CPU", Percent(share)))
         }
-        // No program has run, so far as was looked.
+        // Nothing is known, and nothing was written.
         Err(NotMeasured::TooFewEvents) if trust.events == 0 => Ok(()),
         Err(NotMeasured::NotAsked) => Ok(()),
         Err(why) => write!(f, ", own cost not measured ({})", why.reason()),

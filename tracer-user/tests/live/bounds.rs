@@ -4,7 +4,10 @@ use std::{
     fs::{self, OpenOptions},
     io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{PermissionsExt as _, symlink},
+        process::CommandExt as _,
+    },
     process::{Child, ExitStatus, Stdio},
     thread,
     time::Duration,
@@ -308,13 +311,20 @@ fn what_is_missing_is_said_before_anything_is_attached() {
 fn a_ready_file_is_in_nobodys_place() {
     let Some(backend) = one_backend() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let (other, output) = (folder.path().join("other"), folder.path().join("output"));
+    let [other, output, link] = ["other", "output", "link"].map(|name| folder.path().join(name));
     fs::write(&other, "something else").unwrap();
-    for (file, args, says) in [
-        (&other, &["--duration", "1ms"][..], "cannot replace "),
-        (&output, &["--duration", "1ms", "--json", "-o", output.to_str().unwrap()], "cannot create "),
-    ] {
+    symlink(&other, &link).unwrap();
+    let name = output.to_str().unwrap();
+    let cases: [(_, &[&str], _); 4] = [
+        (&other, &["--duration", "1ms"], "cannot replace "),
+        (&link, &["--duration", "1ms"], "cannot replace "),
+        (&output, &["--json", "-o", name, "--", "/no/such/command"], "cannot create "),
+        (&output, &["--write", name, "--", "/no/such/command"], "cannot create "),
+    ];
+    for (file, args, says) in cases {
+        let verb: &[&str] = if args[0] == "--write" { &["record"] } else { &[] };
         let said = pathtrace()
+            .args(verb)
             .args(["-q", "--backend", &backend, "--ready-file"])
             .arg(file)
             .args(args)
@@ -325,6 +335,12 @@ fn a_ready_file_is_in_nobodys_place() {
         assert!(stderr.starts_with(&format!("pathtrace: {says}{}: ", file.display())), "{stderr}");
     }
     assert_eq!(fs::read(&other).unwrap(), b"something else");
+    assert!(link.is_symlink());
+    let stdout = fs::File::create(&output).unwrap();
+    let args = ["--json", "--backend", &backend, "--duration", "1ms", "--ready-file", name];
+    let said = pathtrace().args(args).stdout(stdout).output().unwrap();
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(stderr, format!("pathtrace: cannot replace {name}: it is the output\n"));
 }
 
 #[test]

@@ -3,9 +3,15 @@
 use std::{
     io::{Read as _, Write as _},
     mem::MaybeUninit,
-    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
-    os::fd::AsRawFd as _,
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream},
+    os::fd::{AsFd as _, AsRawFd as _},
 };
+
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket},
+};
+use serde_json::Value;
 
 use crate::support::{Trace, backends, free_port, hops, set_option, wait_until};
 
@@ -49,6 +55,57 @@ fn reads_late(mut reader: TcpStream, mut writer: TcpStream) {
         reader.read_exact(&mut buffer).unwrap();
     }
     assert_eq!(reader.read(&mut buffer).unwrap(), 0);
+}
+
+/// Told without a look at it, which would be seen.
+fn has_data(socket: &TcpStream) -> bool {
+    poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], PollTimeout::ZERO).unwrap() > 0
+}
+
+/// Connects from this address and port. If that is 0, the kernel chooses it when it connects.
+fn connect_from(from: SocketAddrV4, to: SocketAddrV4) -> TcpStream {
+    let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    set_option(&socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, &1i32);
+    bind(socket.as_raw_fd(), &SockaddrIn::from(from)).unwrap();
+    connect(socket.as_raw_fd(), &SockaddrIn::from(to)).unwrap();
+    socket.into()
+}
+
+/// The port may be another socket's by then.
+#[test]
+fn a_read_after_the_end_is_not_of_a_later_connection() {
+    for backend in backends() {
+        let at = SocketAddrV4::new(Ipv4Addr::LOCALHOST, free_port());
+        let trace = Trace::start(&backend, &["--port", &at.port().to_string()]);
+        let listener = TcpListener::bind(at).unwrap();
+        // Nobody else's ports are at this address.
+        let address = Ipv4Addr::new(127, 77, 88, 99);
+        let mut earlier = connect_from(SocketAddrV4::new(address, 0), at);
+        let (mut server, _) = listener.accept().unwrap();
+        let port = earlier.local_addr().unwrap().port();
+        server.write_all(&[7; SIZE]).unwrap();
+        wait_until("it has data", || has_data(&earlier));
+        // A RST, so that no port is kept for what may be under way.
+        let now = libc::linger { l_onoff: 1, l_linger: 0 };
+        set_option(&server, libc::SOL_SOCKET, libc::SO_LINGER, &now);
+        drop(server);
+        wait_until("the first connection is closed", || state(&earlier) == CLOSED);
+        let later = connect_from(SocketAddrV4::new(address, port), at);
+        let (mut server, _) = listener.accept().unwrap();
+        let read = earlier.read(&mut [0; 2 * SIZE]).unwrap();
+        assert_eq!(read, SIZE);
+        server.write_all(&[7; SIZE / 2]).unwrap();
+        wait_until("the later one has data", || has_data(&later));
+        let said = trace.stop();
+        let unread: Vec<_> = said.data().filter(|path| path["len"] == SIZE / 2).collect();
+        assert_eq!(unread.len(), 1, "{:#?}", said.paths);
+        assert_eq!(
+            (&unread[0]["complete"], &unread[0]["receiver"]),
+            (&false.into(), &Value::Null),
+            "{}",
+            unread[0]
+        );
+    }
 }
 
 /// `tcp_set_state` takes the port away from a socket that has not bound it itself: it is that of the client, and of the accepted one.

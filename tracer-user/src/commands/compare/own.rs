@@ -29,7 +29,7 @@ pub(super) fn compare(
 ) -> Result<(Comparison, Outcome), Failure> {
     let filter = Filter::either(vec![port("--tcp", tcp)?], vec![unix.clone()])?;
     let traced_as = trace_args(args);
-    prepare(&traced_as)?;
+    prepare(&traced_as, None)?;
     let found = Rc::new(RefCell::new(None));
     let open = |_: &_, _| {
         let writer = Box::new(Gatherer { found: Rc::clone(&found), ..Gatherer::default() });

@@ -6,7 +6,7 @@ use tracer_common::{
 };
 
 use super::kernel::{
-    ACK, BACK, Kernel, RST, SYN, by_kprobes, control, data, empty, hops, reasons, seqs, way_and,
+    ACK, BACK, Kernel, RST, SYN, by_kprobes, control, data, empty, hops, reasons, seqs, time_at, way_and,
 };
 use crate::model::Incomplete;
 
@@ -37,6 +37,32 @@ fn what_was_not_read_is_never_read() {
     kernel.read(1, 9011);
     kernel.read(BACK, 9011);
     assert_eq!(seqs(&kernel.paths()), [9001]);
+}
+
+/// What an earlier connection has left in its socket may be read when the next one has data of its own, whose numbers may be earlier.
+#[test]
+fn a_read_on_the_socket_of_an_earlier_connection_ends_nothing() {
+    let mut kernel = Kernel::new(by_kprobes());
+    let on = |point, sk, tgid, seq| HopRecord { flow: 1, sk, tgid, tid: tgid, seq, ..empty(point, 0) };
+    let (earlier, own) = (0x40, 0x80);
+    kernel.transfer(data(0xa0, 899_000, 1000));
+    kernel.hop(on(Point::SockDefReadable, earlier, 7, 900_000));
+    kernel.transfer(control(0xb0, SYN).seq(1000));
+    assert_eq!(reasons(&kernel.all_settled()), [Some(Incomplete::NeverRead), None]);
+    kernel.hop(on(Point::TcpRecvmsg, earlier, 8, 899_500));
+    kernel.transfer(data(0xa0, 1001, 10));
+    assert_eq!(kernel.paths(), []);
+    kernel.hop(on(Point::SockDefReadable, own, 7, 1011));
+    kernel.hop(on(Point::TcpRecvmsg, earlier, 8, 900_000));
+    assert_eq!(kernel.paths(), []);
+    kernel.transfer(data(0xb0, 1011, 10));
+    let read = kernel.hop(on(Point::TcpRecvmsg, own, 9, 1021));
+    let paths = kernel.paths();
+    assert_eq!(seqs(&paths), [1001, 1011]);
+    for path in paths {
+        assert_eq!(time_at(&path, Point::TcpRecvmsg), Some(read));
+        assert_eq!(path.receiver.map(|who| who.tid), Some(Some(9)), "{path:?}");
+    }
 }
 
 #[test]
