@@ -102,12 +102,20 @@ pub struct Cli {
 impl Cli {
     /// Parses the arguments, the program's name first.
     pub fn from_args(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(args).map_err(|mut error| {
+        let args: Vec<OsString> = args.into_iter().collect();
+        let parsed = Self::try_parse_from(&args).map_err(|mut error| {
             if let Some(tip) = tip(&error) {
                 error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
             }
             error
-        })
+        })?;
+        // Somebody's variable was empty, and a trace without a command has no end.
+        if args.iter().position(|arg| arg == "--").is_some_and(|at| at + 1 == args.len()) {
+            let error =
+                Self::command().error(ErrorKind::MissingRequiredArgument, "there is no command behind --");
+            return Err(error);
+        }
+        Ok(parsed)
     }
 }
 
@@ -371,7 +379,7 @@ pub struct OutputArgs {
     /// Colours; auto: on a terminal, unless NO_COLOR is set
     #[arg(long, value_name = "WHEN", help_heading = "Output", default_value = "auto")]
     pub color: Color,
-    /// Write to this file instead of standard output
+    /// Write to this file instead of standard output, which - stands for
     #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
 }
@@ -502,6 +510,15 @@ mod tests {
         let args = ["pathtrace", "-P", "1", "record", "-w", "x"].map(OsString::from);
         let error = Cli::from_args(args).unwrap_err().to_string();
         assert!(error.contains("options follow the verb: pathtrace record"), "{error}");
+    }
+
+    #[test]
+    fn a_command_is_not_forgotten() {
+        for args in [&["-P", "1", "--"][..], &["record", "-w", "x", "--"], &["compare", "--"]] {
+            assert!(refused(args).contains("no command behind --"), "{args:?}");
+        }
+        let args = ["pathtrace", "--", "a-program", "--"].map(OsString::from);
+        assert!(Cli::from_args(args).is_ok());
     }
 
     fn refused(args: &[&str]) -> String {

@@ -85,3 +85,26 @@ fn standard_input_is_a_recording_too() {
     assert_eq!(empty.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("standard input: not a pathtrace recording"), "{stderr}");
 }
+
+/// Who asks for it does not mean to lose it.
+#[test]
+fn a_recording_is_not_written_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("copy.ptr");
+    fs::copy(recording(), &copy).unwrap();
+    let file = copy.to_str().unwrap();
+    let said = report(file, &["-o", file]);
+    let stderr = String::from_utf8_lossy(&said.stderr);
+    assert_eq!(said.status.code(), Some(2), "{stderr}");
+    assert_eq!(stderr, format!("pathtrace: cannot create {file}: it is the recording\n"));
+    assert_eq!(fs::read(&copy).unwrap(), fs::read(recording()).unwrap());
+}
+
+#[test]
+fn a_dash_stands_for_standard_output() {
+    let file = recording();
+    let file = file.to_str().unwrap();
+    let (plain, dash) = (report(file, &["--summary"]), report(file, &["--summary", "-o", "-"]));
+    assert!(dash.status.success() && !dash.stdout.is_empty());
+    assert_eq!(dash.stdout, plain.stdout);
+}

@@ -19,6 +19,9 @@ use crate::{
 /// Room for many lines between two writes.
 const BUFFER: usize = 256 * 1024;
 
+/// The name of a file that stands for standard output.
+const STANDARD_OUTPUT: &str = "-";
+
 /// As any other file of this user.
 const MODE: u32 = 0o666;
 
@@ -31,7 +34,9 @@ pub(super) enum Place<'a> {
 impl<'a> Place<'a> {
     /// The one that the arguments name.
     pub(super) fn of(args: &'a OutputArgs) -> Result<Self, Failure> {
-        let Some(path) = args.output.as_deref() else { return Ok(Self::Stdout) };
+        let Some(path) = args.output.as_deref().filter(|path| *path != Path::new(STANDARD_OUTPUT)) else {
+            return Ok(Self::Stdout);
+        };
         let reserved = Reserved::open(path, MODE).map_err(|source| failed(path, source))?;
         Ok(Self::File { path, reserved })
     }

@@ -11,7 +11,7 @@ use nix::sys::stat::fstat;
 
 use super::{
     Failure,
-    reserved::{can_be_made, folder_of},
+    reserved::{can_be_made, is_same},
     traced,
 };
 use crate::{cli::TraceArgs, kernel::features::Features};
@@ -51,12 +51,6 @@ fn remove_left(path: &Path) -> io::Result<()> {
         return fs::remove_file(path);
     };
     Err(io::Error::other(why))
-}
-
-/// Whether both name the same file, which need not be there.
-fn is_same(one: &Path, other: &Path) -> bool {
-    let place = |path: &Path| Some((folder_of(path).canonicalize().ok()?, path.file_name()?.to_owned()));
-    place(one).is_some_and(|one| place(other) == Some(one))
 }
 
 pub(super) fn check_privileges(features: &Features) -> Result<(), Failure> {

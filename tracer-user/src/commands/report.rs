@@ -9,6 +9,7 @@ use std::{
 use super::{
     Failure, Outcome,
     output::{self, Place},
+    reserved::is_same,
     say,
     trace::what_follows_from,
     wanted::wanted_of_recording,
@@ -28,6 +29,10 @@ const BATCH: u64 = 4096;
 /// Shows a recording. What stands before a cut or a damage is shown, and then the damage is an error.
 pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
     let selection = Selection::new(wanted_of_recording(&args.filters)?)?;
+    if args.output.output.as_deref().is_some_and(|output| is_same(output, &args.read)) {
+        let source = io::Error::other("it is the recording");
+        return Err(Failure::File { what: "create", path: args.read.clone(), source });
+    }
     let store = |source| Failure::Store { name: name_of(&args.read), source };
     let mut reader = Reader::new(BufReader::with_capacity(1 << 20, open(&args.read)?)).map_err(store)?;
     let coverage = reader.coverage();

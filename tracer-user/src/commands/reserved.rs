@@ -59,8 +59,14 @@ impl Reserved {
     }
 }
 
+/// Whether both name the same place for a file, which need not be there.
+pub(super) fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| Some((folder_of(path).canonicalize().ok()?, path.file_name()?.to_owned()));
+    place(one).is_some_and(|one| place(other) == Some(one))
+}
+
 /// The folder that a file is in, or would be.
-pub(super) fn folder_of(path: &Path) -> &Path {
+fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -46,7 +46,7 @@ const ADVANCE_EVERY: Duration = Duration::from_millis(50);
 /// When a traced command has ended, others close their connections to it: the trace ends when nothing has come for this long,
 const QUIET: Duration = Duration::from_millis(20);
 /// or when this much time has passed.
-const AFTERMATH: Duration = Duration::from_millis(50);
+const AFTERMATH: Duration = Duration::from_millis(100);
 /// How long data that has arrived when the run is stopped may take to be read, ns.
 const GRACE_NS: u64 = 100_000_000;
 /// How long packets that are on their way when the run is stopped may take to arrive. On real machines they take

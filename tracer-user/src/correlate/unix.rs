@@ -49,7 +49,7 @@ impl Correlator {
 
     fn unix_socket_gone(&mut self, sk: u64) {
         if let Some(key) = self.unix.connecting.remove(&sk) {
-            self.end(key, Some(Incomplete::NeverRead));
+            self.end_connect(key);
         }
         let Some(socket) = self.unix.sockets.get_mut(&sk) else { return };
         for key in std::mem::take(&mut socket.unread) {
@@ -107,7 +107,7 @@ impl Correlator {
         let key = self.begin_message(message, hop, len, sender, None);
         if connects {
             if let Some(before) = self.unix.connecting.insert(sk, key) {
-                self.end(before, Some(Incomplete::NeverRead));
+                self.end_connect(before);
             }
         } else {
             let socket = self.unix.socket(sk);
@@ -193,6 +193,13 @@ impl Correlator {
         for (key, _) in queued {
             self.end(key, Some(Incomplete::ReadNotSeen));
         }
+    }
+
+    /// Nobody can accept it any more, if it was queued.
+    fn end_connect(&mut self, key: PacketKey) {
+        let is_queued =
+            self.in_flight.get(key).is_some_and(|packet| packet.awaits_reader || packet.woken_on != 0);
+        self.end(key, Some(if is_queued { Incomplete::NeverRead } else { Incomplete::CallFailed }));
     }
 
     /// The thread's call, if it had one, has come back: it has queued what it has queued.

@@ -105,11 +105,12 @@ fn own_cost(trust: &Trust, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Ok(cost) => {
             match (cost.mostly_silent(), cost.ns_per_event) {
                 (Some(ByRun { ns, measured }), _) => {
-                    write!(f, ", own cost {ns} ns a run of a program (")?;
-                    match measured.checked_div(cost.measured_events) {
-                        Some(runs) => write!(f, "{runs} runs for each event)")?,
-                        None => write!(f, "of {measured} that were measured none wrote an event)")?,
+                    write!(f, ", own cost {ns} ns a run of a program (of {measured} that were measured ")?;
+                    match cost.measured_events {
+                        0 => f.write_str("none")?,
+                        events => write!(f, "{events}")?,
                     }
+                    f.write_str(" wrote an event)")?;
                 }
                 (None, Some(ns)) => write!(f, ", own cost {ns} ns an event")?,
                 (None, None) => {}

@@ -209,7 +209,7 @@ fn what_follows_a_commands_end_is_seen() {
         fs::write(&end, "").unwrap();
         // SAFETY: no memory is involved, and no signal is sent. pathtrace takes its exit status, and only then is it gone.
         wait_until("the command has ended", || unsafe { libc::kill(pid, 0) } != 0);
-        round_trips(client, server, 30, 100);
+        round_trips(client, server, 10, 100);
         let said = trace.end();
         said.assert_whole();
         said.paths.iter().any(|path| path["tcp"]["flags"] == "FA")

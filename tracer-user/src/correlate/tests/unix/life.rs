@@ -119,6 +119,15 @@ fn a_connection_that_is_refused_is_not_whole() {
     assert_empty(&mut kernel);
 }
 
+/// Another process's socket lies in the same memory.
+#[test]
+fn a_refused_connection_was_not_queued() {
+    let mut kernel = Kernel::new(by_kprobes());
+    connect(&mut kernel, TID, CLIENT);
+    connect(&mut kernel, TID + 7, CLIENT);
+    assert_eq!(kernel.path().incomplete, Some(Incomplete::CallFailed));
+}
+
 #[test]
 fn a_connection_that_nobody_accepts_waits() {
     let mut kernel = Kernel::new(by_kprobes());
