@@ -337,8 +337,8 @@ fn port_of(sk: impl Pointer) -> u16 {
     if num == 0 { u16::from_be(sk.raw().field(&offset::INET_SOCK_SPORT)) } else { num }
 }
 
-/// Fills in addresses and ports of a connected socket, whose own port is `num`; says whether it is one of IP whose ports may be wanted. A socket of family `AF_INET6` whose peer is
-/// an IPv4-mapped address carries IPv4 packets, so its flow is an IPv4 flow.
+/// Fills in addresses and ports of a connected socket, whose own port is `num`; says whether it is one of IP whose ports may be wanted. A
+/// socket of family `AF_INET6` whose peer is an IPv4-mapped address carries IPv4 packets, so its flow is an IPv4 flow.
 #[inline(always)]
 pub(crate) fn ends_of(sk: impl Fields, num: u16, direction: Direction, key: &mut FlowKey) -> bool {
     let dport = u16::from_be(sk.field(&offset::SOCK_DPORT));

@@ -107,4 +107,7 @@ fn a_dash_stands_for_standard_output() {
     let (plain, dash) = (report(file, &["--summary"]), report(file, &["--summary", "-o", "-"]));
     assert!(dash.status.success() && !dash.stdout.is_empty());
     assert_eq!(dash.stdout, plain.stdout);
+    // From the one to the other: no file is called so.
+    let through = report("-", &["--summary", "-o", "-"]);
+    assert_eq!(through.stdout, plain.stdout, "{}", String::from_utf8_lossy(&through.stderr));
 }

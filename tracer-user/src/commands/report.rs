@@ -29,7 +29,8 @@ const BATCH: u64 = 4096;
 /// Shows a recording. What stands before a cut or a damage is shown, and then the damage is an error.
 pub(super) fn report(args: &ReportArgs) -> Result<Outcome, Failure> {
     let selection = Selection::new(wanted_of_recording(&args.filters)?)?;
-    if args.output.output.as_deref().is_some_and(|output| is_same(output, &args.read)) {
+    let is_file = args.read != Path::new(STANDARD_INPUT);
+    if is_file && args.output.output.as_deref().is_some_and(|output| is_same(output, &args.read)) {
         let source = io::Error::other("it is the recording");
         return Err(Failure::File { what: "create", path: args.read.clone(), source });
     }
